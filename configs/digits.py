@@ -1,0 +1,35 @@
+"""The 1,797 handwritten digits, 8 x 8, that scikit-learn ships: the demo, no download.
+
+Command:  launch/demo, or python -m lfbm_jax.main --config=configs/digits.py
+Not in the paper; every value is ours.
+"""
+
+from lfbm_jax import config as configuration
+
+
+def get_config(variants=""):
+    config = configuration.base()
+    config.data.update(
+        {
+            "source": "embedded",
+            "name": "digits",
+            "image_size": 8,
+            "channels": 1,
+            "test_fraction": 1 / 6,
+        }
+    )
+    config.model.update({"latent_dim": 16, "sigma": 0.3})
+    config.generator.layers = ((64, 2, 1, 0), (32, 4, 2, 1), (1, 4, 2, 1))
+    config.optimizer.generator.learning_rate = 1e-3
+    config.optimizer.prior.learning_rate = 1e-3
+    config.train.update(
+        {
+            "num_steps": 3000,
+            "num_epochs": 0,
+            "steps_per_call": 20,
+            "log_every": 100,
+            "sample_every": 500,
+            "checkpoint_every": 1000,
+        }
+    )
+    return configuration.finish(config, variants)

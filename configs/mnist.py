@@ -1,0 +1,34 @@
+"""MNIST, 28 x 28.
+
+Command:   python -m lfbm_jax.main --config=configs/mnist.py --config.data.dir=FOLDER
+           FOLDER holds the four IDX files; without it TFDS is asked for the data set.
+The paper uses MNIST for anomaly detection only and gives no networks: every value is ours.
+"""
+
+from lfbm_jax import config as configuration
+
+
+def get_config(variants=""):
+    return configuration.finish(grey28("mnist"), variants)
+
+
+def grey28(name):
+    """A config for a data set in MNIST's format."""
+    config = configuration.base()
+    config.data.update({"source": "idx", "name": name, "image_size": 28, "channels": 1})
+    config.model.update({"latent_dim": 32, "sigma": 0.3})
+    config.generator.layers = ((128, 7, 1, 0), (64, 4, 2, 1), (1, 4, 2, 1))
+    config.eval_inference.update({"num_steps": 200})
+    config.optimizer.generator.update({"learning_rate": 1e-3, "decay_per_epoch": 0.95})
+    config.optimizer.prior.update({"learning_rate": 1e-3, "decay_per_epoch": 0.95})
+    config.train.update(
+        {
+            "num_epochs": 20,
+            "steps_per_call": 5,
+            "log_every": 50,
+            "sample_every": 300,
+            "checkpoint_every": 300,
+        }
+    )
+    config.task.reconstruct.num_images = 1000
+    return config

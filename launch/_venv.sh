@@ -1,0 +1,128 @@
+# shellcheck shell=bash
+# Sourced by the scripts of this folder and by .ci/run. After `prepare_venv core` or
+# `prepare_venv test`, $venv is the repository's .venv with what that needs installed.
+#
+# An environment is made once and used again while its stamp, written last of all, fits setup.py,
+# requirements.txt and the place of the repository; anything else, an interrupted installation
+# included, is made anew. PYTHON=... chooses the Python; else the newest of 3.11-3.13 on PATH.
+
+unset CDPATH PYTHONHOME PYTHONPATH
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+venv=$root/.venv
+owned=$venv/.made-by-launch
+stamp=$venv/.installed
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 2
+}
+
+# suits PYTHON: it runs and is of a version that this project supports.
+suits() {
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+
+version_of() {
+  "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+}
+
+find_python() {
+  local candidate
+  if [ -n "${PYTHON:-}" ]; then
+    suits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13 that runs"
+    printf '%s\n' "$PYTHON"
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3 python; do
+    if suits "$candidate"; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.11, 3.12 or 3.13 on PATH: install one, or name it with PYTHON=/path/to/python"
+}
+
+# What the installation depends on, as a checksum.
+fingerprint() {
+  { printf '%s\n' "$root" && cat "$root/setup.py" "$root/requirements.txt"; } | cksum | tr ' ' '-'
+}
+
+# is_ready core|test: .venv holds it, completely, and runs.
+is_ready() {
+  local key what
+  [ -f "$stamp" ] || return 1
+  read -r key what <"$stamp" || return 1
+  [ "$key" = "$(fingerprint)" ] || return 1
+  [ "$what" = test ] || [ "$what" = "$1" ] || return 1
+  suits "$venv/bin/python" || return 1
+  [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$venv/bin/python")" ]
+}
+
+# An empty virtual environment with pip, at $venv.
+create_venv() {
+  local python=$1
+  if [ -e "$venv" ] && [ ! -e "$owned" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
+    fail "$venv was made by other means: move it away or delete it, then run this again"
+  fi
+  say "Making $venv with Python $(version_of "$python")."
+  rm -rf "$venv"
+  mkdir -p "$venv" || fail "cannot write to $root"
+  : >"$owned"
+  if "$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then
+    "$python" -m venv "$venv" || fail "$python -m venv failed: see above"
+  elif "$python" -c 'import venv' >/dev/null 2>&1 && "$python" -m pip --version >/dev/null 2>&1; then
+    # Debian's python3 without python3-venv: pip of outside fills the environment.
+    if ! "$python" -m venv --without-pip "$venv" ||
+      ! "$python" -m pip --python "$venv/bin/python" install --quiet pip; then
+      fail "cannot put pip into $venv: install python3-venv (Debian, Ubuntu), or name another PYTHON=..."
+    fi
+  else
+    fail "$python has neither venv with ensurepip nor pip: install python3-venv (Debian, Ubuntu), or name another PYTHON=..."
+  fi
+}
+
+# install core|test: pip, showing the large downloads as they come.
+install() {
+  local extras=""
+  [ "$1" = test ] && extras="[test,tfds]"
+  cd "$root" &&
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
+      --constraint requirements.txt --editable ".$extras" 2>&1 |
+    tee "$venv/install.log" |
+      awk '/^ *Downloading .*MB\)/ { sub(/-(py|cp)[0-9].*/, "", $2)
+                                     print "  downloading " $2 " " $3 " " $4; fflush() }
+           /^Installing collected packages/ { print "  unpacking"; fflush() }'
+}
+
+prepare_venv() {
+  local what=$1 python started=$SECONDS
+  if [ -n "${PYTHON:-}" ]; then find_python >/dev/null; fi
+  # One installation at a time, where the system has a lock for it.
+  if command -v flock >/dev/null 2>&1; then
+    exec 9<"$root/setup.py"
+    flock -n 9 || { say "Waiting for another launch that is installing ..." && flock 9; } || true
+  fi
+  if is_ready "$what"; then
+    say "Using $venv (Python $(version_of "$venv/bin/python"))."
+  else
+    if ! is_ready core; then
+      python=$(find_python)
+      create_venv "$python"
+    fi
+    rm -f "$stamp"
+    case $what in
+      test) say "Installing lfbm_jax with TFDS and the test tools (about 650 MB to download) ..." ;;
+      *) say "Installing lfbm_jax (about 250 MB to download) ..." ;;
+    esac
+    if ! (install "$what"); then
+      grep -E '^ *(ERROR|error):' "$venv/install.log" | tail -n 3 >&2 || true
+      fail "the installation failed; all of it is in $venv/install.log"
+    fi
+    printf '%s %s\n' "$(fingerprint)" "$what" >"$stamp.new"
+    mv "$stamp.new" "$stamp"
+    say "Installed in $((SECONDS - started)) s."
+  fi
+  { exec 9<&-; } 2>/dev/null
+}

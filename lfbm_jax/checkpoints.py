@@ -1,0 +1,177 @@
+"""Checkpoints with Orbax: whole or absent, verified when read, the newest good one wins."""
+
+import errno
+import logging
+import pathlib
+import zlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.learning import TrainState
+
+KEEP = 3
+
+
+class Checkpoints:
+    """The checkpoints of one work directory, `checkpoints/<step>/`.
+
+    A checkpoint appears under its step only when it is complete. Beside the arrays it holds a
+    checksum of them, so that a damaged file is noticed even where it still decodes.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        self._directory = workdir.absolute() / "checkpoints"
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        # Orbax announces every save on absl's log; our own progress line is enough.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState) -> None:
+        """Writes a checkpoint for `state.step`; does nothing where there is one already.
+
+        Raises:
+            UserError: the disk is full or not writable; earlier checkpoints stay.
+            FloatingPointError: the state holds a value that is not finite; nothing is written.
+        """
+        host_state = jax.device_get(state)
+        step = int(host_state.step)
+        _check_finite(host_state)
+        if step in self._manager.all_steps():
+            return
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(host_state),
+                    checksum=ocp.args.JsonSave({"crc32": _checksum(host_state)}),
+                ),
+            )
+        except Exception as error:
+            reason = _disk_problem(error)
+            if reason is None:
+                raise
+            raise UserError(
+                f"cannot write a checkpoint to {self._directory}: {reason}; free some space or"
+                " choose another --workdir, then run the same command to go on"
+            ) from error
+
+    def restore(self, template: TrainState, step: int | None = None) -> TrainState | None:
+        """The state of a step, or of the newest checkpoint that can be read.
+
+        Args:
+            template: a state of the right structure and shapes; its values are not used.
+            step: which one; None for the newest. A damaged newest one is passed over with a
+                warning, a damaged chosen one is an error.
+
+        Returns:
+            The state in host memory, or None where there is no checkpoint at all.
+
+        Raises:
+            UserError: no such step, other shapes than the template's, or nothing readable.
+        """
+        if step is not None and step not in self.steps():
+            listed = ", ".join(map(str, self.steps())) or "none"
+            raise UserError(f"--step={step}: no such checkpoint in {self._directory}; there are: {listed}")
+        candidates = [step] if step is not None else self.steps()[::-1]
+        for candidate in candidates:
+            self._check_shapes(candidate, template)
+            try:
+                return self._read(candidate, template)
+            except Exception as error:  # Whatever a damaged file makes the reader raise.
+                problem = f"checkpoint {candidate} is damaged ({_first_line(error)})"
+                if step is not None:
+                    raise UserError(f"{problem}; choose another --step") from error
+                print(f"warning: {problem}; trying the one before", flush=True)
+        if candidates:
+            raise UserError(
+                f"none of the checkpoints in {self._directory} can be read;"
+                " remove that folder to start anew"
+            )
+        return None
+
+    def delete_after(self, step: int) -> None:
+        """Removes checkpoints later than `step`, which training is about to write again."""
+        for later in [s for s in self.steps() if s > step]:
+            self._manager.delete(later)
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _read(self, step: int, template: TrainState) -> TrainState:
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(_as_numpy(template)),
+                checksum=ocp.args.JsonRestore(),
+            ),
+        )
+        if _checksum(restored.state) != restored.checksum["crc32"]:
+            raise ValueError("its checksum does not match its contents")
+        return restored.state
+
+    def _check_shapes(self, step: int, template: TrainState) -> None:
+        """UserError where a readable checkpoint holds arrays of other names or shapes."""
+        try:
+            saved = self._manager.item_metadata(step).state.tree
+        except Exception:  # Damaged: reading it will say so.
+            return
+        found, wanted = _shapes(saved), _shapes(template)
+        if found != wanted:
+            name = min(set(found.items()) ^ set(wanted.items()))[0]
+            raise UserError(
+                f"checkpoint {step} in {self._directory} has another shape: {name} is"
+                f" {found.get(name, 'absent')} there and {wanted.get(name, 'absent')} in this config;"
+                " use the config it was made with or another --workdir"
+            )
+
+
+def _as_numpy(tree):
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+
+
+def _shapes(tree) -> dict[str, tuple]:
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {_name(path): tuple(leaf.shape) for path, leaf in paths}
+
+
+def _name(path) -> str:
+    """A dotted name, the same for the tree saved and for the one that Orbax describes."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _checksum(tree) -> int:
+    value = 0
+    for leaf in jax.tree.leaves(tree):
+        value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
+    return value
+
+
+def _check_finite(state: TrainState) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        if not np.all(np.isfinite(leaf)):
+            raise FloatingPointError(
+                f"step {int(state.step)}: {_name(path)} is not finite"
+            )
+
+
+def _disk_problem(error: BaseException) -> str | None:
+    """What the operating system or the array library says about the disk, if it is that."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return errno.errorcode.get(error.errno, "") + " " + error.strerror
+    for sign in ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded", "Read-only file"):
+        if sign in str(error):
+            return sign
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]

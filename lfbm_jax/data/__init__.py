@@ -1,0 +1,44 @@
+"""Data sources. Each module with a `prepare(data) -> Cache` is one; nothing lists them.
+
+A new source is one new module: it reads images wherever they are and hands them to `cache.fill`.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from lfbm_jax.data.cache import Cache, Split
+from lfbm_jax.data.resize import Fit
+from lfbm_jax.errors import UserError
+from lfbm_jax.parts import did_you_mean
+
+__all__ = ["Cache", "Split", "prepare", "sources"]
+
+
+def prepare(data: Any) -> Cache:
+    """The memory-mapped images of a config's `data` section, prepared now if they were not yet.
+
+    Raises:
+        UserError: a value makes no sense, or the source cannot be read or the cache not written.
+    """
+    Fit.of(data)  # Raises.
+    if not 0 <= data.test_fraction < 1:
+        raise UserError(f"data.test_fraction={data.test_fraction}: use a share from 0 to below 1")
+    if data.source in _module_names():
+        module = importlib.import_module(f"{__name__}.{data.source}")
+        if hasattr(module, "prepare"):
+            return module.prepare(data)
+    raise UserError(f"data.source={data.source!r}: {did_you_mean(data.source, sources())}")
+
+
+def sources() -> list[str]:
+    """The names of the modules of this folder that are data sources."""
+    return [
+        name
+        for name in _module_names()
+        if hasattr(importlib.import_module(f"{__name__}.{name}"), "prepare")
+    ]
+
+
+def _module_names() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__)]

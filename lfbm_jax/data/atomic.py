@@ -1,0 +1,79 @@
+"""Folders that appear complete or not at all, however the process that fills them ends.
+
+A folder is filled under a temporary name beside its place and renamed into it. The temporary
+folder holds a file that its process keeps locked: the kernel drops the lock when the process
+dies, so what dead processes left is told from what living ones are at work on.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SUFFIX = ".tmp"
+LOCK = "lock"
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on the file `path` (made where missing), waiting for it if need be.
+
+    The kernel releases it when the process ends, in whatever way.
+    """
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """Yields a new temporary folder beside `target`; what is left of it at the end is removed.
+
+    Also removes the temporary folders of dead processes. Folders of living ones stay.
+    """
+    parent = target.parent
+    unique = f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+    with contextlib.ExitStack() as stack:
+        # Nobody may look for abandoned folders between the making of ours and its locking.
+        with locked(parent / f".{LOCK}"):
+            _remove_abandoned(parent)
+            folder = parent / unique
+            folder.mkdir()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(locked(folder / LOCK))
+        yield folder
+
+
+def publish(folder: Path, target: Path, is_complete: Callable[[Path], bool]) -> None:
+    """Renames a filled `scratch` folder to `target`.
+
+    Where another process was first with a complete one, that one stays and ours is left for
+    `scratch` to remove; an incomplete one gives way.
+    """
+    with locked(target.parent / f".{LOCK}"):
+        if is_complete(target):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        (folder / LOCK).unlink()
+        folder.rename(target)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f"*{SUFFIX}"):
+        if _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        with open(folder / LOCK) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        # Folder and lock are made under the parent's lock, which we hold: its process died there.
+        return True
+    return True

@@ -1,0 +1,74 @@
+"""Batches of training examples: which images a step sees, in which order, on which device."""
+
+import functools
+
+import jax
+import numpy as np
+
+from lfbm_jax import sharding
+from lfbm_jax.data.cache import Split
+from lfbm_jax.errors import UserError
+from lfbm_jax.model import Example
+
+
+class Batches:
+    """The examples of any training step, a function of the seed and the step alone.
+
+    An epoch visits every image once, in the order of a permutation of (seed, epoch). Its last
+    batch may be smaller; missing examples are padding of weight zero, as are those that fill a
+    batch up to the device count.
+
+    Args:
+        split: the training images and labels.
+        seed: of the order.
+        batch_size: examples a step.
+        exclude_labels: classes left out.
+    """
+
+    def __init__(self, split: Split, seed: int, batch_size: int, exclude_labels: tuple = ()):
+        self._images = split.images
+        self._rows = _rows_without(split.labels, len(split.images), exclude_labels)
+        self._seed = seed
+        self._batch_size = batch_size
+        self.steps_per_epoch = -(-len(self._rows) // batch_size)
+
+    def __call__(self, step: int, num_steps: int) -> Example:
+        """Examples of `num_steps` steps from `step` on, leading axes [devices, steps, shard]."""
+        rows, weights = zip(*(self._step(step + i) for i in range(num_steps)), strict=True)
+        shape = (num_steps, jax.local_device_count(), sharding.shard_size(self._batch_size))
+        # Devices come first; the copy that ascontiguousarray makes is of indices, not of images.
+        index = np.ascontiguousarray(np.stack(rows).reshape(shape).swapaxes(0, 1))
+        weight = np.ascontiguousarray(np.stack(weights).reshape(shape).swapaxes(0, 1))
+        return Example(self._images[index], index, weight)
+
+    def _step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (int32) and weights (float32) of one step, padded to whole device shards."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        begin = position * self._batch_size
+        rows = _order(self._seed, epoch, len(self._rows))[begin : begin + self._batch_size]
+        size = jax.local_device_count() * sharding.shard_size(self._batch_size)
+        padded = np.full(size, rows[0])
+        padded[: len(rows)] = rows
+        weight = (np.arange(size) < len(rows)).astype(np.float32)
+        return self._rows[padded].astype(np.int32), weight
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The permutation of an epoch; a step may straddle a call, hence two are kept."""
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+def _rows_without(labels: np.ndarray | None, size: int, exclude_labels: tuple) -> np.ndarray:
+    """Indices of the images whose label is not excluded."""
+    if not exclude_labels:
+        return np.arange(size)
+    if labels is None:
+        raise UserError(f"data.exclude_labels={tuple(exclude_labels)}: the data has no labels")
+    unknown = set(exclude_labels) - set(np.unique(labels).tolist())
+    if unknown:
+        raise UserError(f"data.exclude_labels: the data has no label {sorted(unknown)[0]}")
+    rows = np.flatnonzero(~np.isin(labels, exclude_labels))
+    if not len(rows):
+        raise UserError("data.exclude_labels: no image is left to train on")
+    return rows

@@ -1,0 +1,36 @@
+"""The handwritten digits that scikit-learn ships: nothing to download.
+
+1,797 scans of 8 x 8 pixels with 17 grey levels, a part of the UCI set "Optical Recognition of
+Handwritten Digits" (Alpaydin and Kaynak, 1998). They have no test split of their own.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from lfbm_jax.data import cache
+from lfbm_jax.data.resize import Fit
+
+LEVELS = 16  # The brightest of the grey levels 0 ... 16.
+
+
+def prepare(data: Any) -> cache.Cache:
+    """The cache of the digits; UserError where the config asks for colour or larger images."""
+    return cache.fill(data, files=(), read=lambda: _read(data))
+
+
+def _read(data: Any) -> cache.Reading:
+    fit = Fit.of(data)
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / LEVELS)).astype(np.uint8)
+    classes = [str(name) for name in digits.target_names]
+
+    def examples() -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+        for image, label in zip(pixels, digits.target, strict=True):
+            fitted = fit(Image.fromarray(image), "an image of scikit-learn's digits")
+            yield ("train", int(label)), fitted
+
+    return cache.Reading(examples(), lambda keys: cache.by_split(keys, classes), len(pixels))

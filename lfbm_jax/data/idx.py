@@ -1,0 +1,126 @@
+"""Folders with the four IDX files of MNIST and its kin, compressed with gzip or not.
+
+The format (LeCun, Cortes and Burges): big-endian 32-bit numbers, first a magic number (2051 for
+images, 2049 for labels), the count and, for images, height and width; then one byte a value.
+"""
+
+import contextlib
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from lfbm_jax.data import cache, tfds
+from lfbm_jax.data.resize import Fit
+from lfbm_jax.errors import UserError
+
+SPLITS = {"train": "train", "test": "t10k"}  # split -> how its files begin
+MAGIC = {"images": 2051, "labels": 2049}
+DIMENSIONS = {"images": 3, "labels": 1}
+
+
+def prepare(data: Any) -> cache.Cache:
+    """The cache of the IDX files in `data.dir`; where that is empty, TFDS gets `data.name`.
+
+    Raises:
+        UserError: a file is missing, truncated or no IDX file; images are not grey or too small.
+    """
+    if not data.dir:
+        return tfds.prepare(data)
+    files = _find(data)
+    return cache.fill(data, files.values(), read=lambda: _read(data, files))
+
+
+def _find(data: Any) -> dict[tuple[str, str], Path]:
+    """(split, "images" or "labels") -> file."""
+    folder = cache.folder(data.dir)
+    if not folder.is_dir():
+        raise UserError(f"data.dir={data.dir!r} is no folder: name the one with the IDX files")
+    found, missing = {}, []
+    for split, prefix in SPLITS.items():
+        for kind, dimensions in DIMENSIONS.items():
+            stems = [f"{prefix}-{kind}{mark}idx{dimensions}-ubyte" for mark in "-."]
+            names = [stem + suffix for stem in stems for suffix in ("", ".gz")]
+            present = [folder / name for name in names if (folder / name).is_file()]
+            if present:
+                found[split, kind] = present[0]
+            else:
+                missing.append(f"{stems[0]}[.gz]")
+    if missing:
+        raise UserError(f"data.dir={data.dir!r} lacks {', '.join(missing)}: place them there")
+    return found
+
+
+def _read(data: Any, files: dict[tuple[str, str], Path]) -> cache.Reading:
+    fit = Fit.of(data)
+    labels = {split: list(_labels(files[split, "labels"])) for split in SPLITS}
+
+    def examples() -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+        for split in SPLITS:
+            path = files[split, "images"]
+            for index, image in enumerate(_images(path, len(labels[split]))):
+                fitted = fit(Image.fromarray(image), f"image {index} of {path}")
+                yield (split, labels[split][index]), fitted
+
+    return cache.Reading(examples(), cache.by_split, sum(map(len, labels.values())))
+
+
+def _labels(path: Path) -> bytes:
+    with _opened(path) as file:
+        (count,) = _dimensions(file, path, "labels")
+        labels = _take(file, path, count)
+        _expect_end(file, path)
+    return labels
+
+
+def _images(path: Path, count: int) -> Iterator[np.ndarray]:
+    """Yields uint8 [height, width], one by one: the whole file need not fit in memory."""
+    with _opened(path) as file:
+        images, height, width = _dimensions(file, path, "images")
+        if images != count:
+            raise UserError(f"{path} has {images} images, but there are {count} labels: fetch both"
+                            " files again")
+        for _ in range(images):
+            pixels = _take(file, path, height * width)
+            yield np.frombuffer(pixels, np.uint8).reshape(height, width)
+        _expect_end(file, path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file's content, decompressed; failures to read it become a UserError."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is truncated or cannot be read ({error}): fetch it again"
+                        ) from error
+
+
+def _dimensions(file: BinaryIO, path: Path, kind: str) -> tuple[int, ...]:
+    magic, *dimensions = struct.unpack(
+        f">{1 + DIMENSIONS[kind]}I", _take(file, path, 4 * (1 + DIMENSIONS[kind]))
+    )
+    if magic != MAGIC[kind]:
+        raise UserError(
+            f"{path} is no IDX file of {kind}: it begins with {magic}, not {MAGIC[kind]}"
+        )
+    return tuple(dimensions)
+
+
+def _take(file: BinaryIO, path: Path, count: int) -> bytes:
+    taken = file.read(count)
+    if len(taken) != count:
+        raise UserError(f"{path} is truncated: fetch it again")
+    return taken
+
+
+def _expect_end(file: BinaryIO, path: Path) -> None:
+    """Also makes gzip compare its checksum, which it does at the end."""
+    if file.read(1):
+        raise UserError(f"{path} is longer than its header says: fetch it again")

@@ -1,0 +1,179 @@
+"""TensorFlow Datasets: `svhn_cropped`, `cifar10`, `celeb_a`, `mnist` and whatever else it offers.
+
+TFDS downloads the original files, or takes them from `data.manual_dir`, verifies their checksums
+and writes records; those fill the cache. Only that imports TensorFlow, inside functions: once the
+cache is there, neither TensorFlow nor TFDS has to be installed. The records (in `data.dir`, else
+in the folder `tfds` of the cache) are then of no more use to this package and may be removed.
+"""
+
+import contextlib
+import io
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+
+from lfbm_jax.data import atomic, cache
+from lfbm_jax.data.resize import Fit
+from lfbm_jax.errors import UserError
+from lfbm_jax.parts import did_you_mean
+
+CONNECT_SECONDS = 4  # TFDS itself would retry a host that cannot be reached for 200 s.
+INSTALL = "pip install 'lfbm_jax[tfds]'"
+
+
+def prepare(data: Any) -> cache.Cache:
+    """The cache of the TFDS data set `data.name`: its splits `train` and `test`.
+
+    Labels are those of the feature `label`, where there is one (celeb_a has none).
+
+    Raises:
+        UserError: the name is unknown, TFDS or TensorFlow is missing, the original files are
+            neither in `data.manual_dir` nor to be had from the network, or are not the original
+            ones, or the images do not suit the config (see `resize.Fit`).
+    """
+    return cache.fill(data, files=(), read=lambda: _read(data))
+
+
+def _read(data: Any) -> cache.Reading:
+    fit = Fit.of(data)
+    builder = _prepared_builder(data)
+    if "image" not in builder.info.features or "train" not in builder.info.splits:
+        raise UserError(f"data.name={data.name!r}: that data set has no training images")
+    decoders = {"image": _import_tfds().decode.SkipDecoding()}  # Pillow decodes, as elsewhere.
+    splits = {
+        name: builder.as_data_source(name, decoders=decoders)
+        for name in ("train", "test")
+        if name in builder.info.splits
+    }
+    classes = getattr(builder.info.features.get("label"), "names", None)
+
+    def examples() -> Iterator[tuple[tuple[str, int | None], np.ndarray]]:
+        for split, source in splits.items():
+            for index, example in enumerate(source):
+                image = Image.open(io.BytesIO(example["image"]))
+                label = None if classes is None else int(example["label"])
+                yield (split, label), fit(image, f"image {index} of {data.name} ({split})")
+
+    return cache.Reading(
+        examples(), lambda keys: cache.by_split(keys, classes), sum(map(len, splits.values()))
+    )
+
+
+def _prepared_builder(data: Any) -> Any:
+    """The TFDS builder of `data.name`, its records written."""
+    tfds = _import_tfds()
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    own = cache.cache_root(data) / "tfds"
+    try:
+        builder = tfds.builder(
+            data.name,
+            data_dir=cache.folder(data.dir) if data.dir else own,
+            file_format="array_record",
+        )
+    except tfds.core.DatasetNotFoundError:
+        near = did_you_mean(data.name, tfds.list_builders())
+        raise UserError(f"data.name={data.name!r} is no data set of TFDS: {near}") from None
+    own.mkdir(exist_ok=True)
+    with atomic.locked(own / f".{builder.name}.lock"), _explained(data):
+        if not builder.data_path.exists():
+            _check_files(data, builder, own / "downloads")
+            builder.download_and_prepare(
+                download_dir=own / "downloads",
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=cache.folder(data.manual_dir) if data.manual_dir else None,
+                    # What is extracted from a file given by hand is kept under the file's name,
+                    # and MNIST's names are Fashion-MNIST's: each needs a folder of its own.
+                    extract_dir=own / "extracted" / builder.name,
+                    try_download_gcs=False,  # Only the original files have checksums.
+                ),
+            )
+    return builder
+
+
+def _import_tfds() -> Any:
+    try:
+        import tensorflow  # noqa: F401  (the builders read their files with it)
+        import tensorflow_datasets
+    except ImportError as error:
+        raise UserError(
+            f"data.source='tfds' prepares a data set with TensorFlow, and {error.name} is not"
+            f" installed: {INSTALL}"
+        ) from error
+    return tensorflow_datasets
+
+
+def _check_files(data: Any, builder: Any, downloads: Path) -> None:
+    """Raises where a file is neither given nor downloaded before and its host does not answer."""
+    from tensorflow_datasets.core.download import resource
+
+    manual = cache.folder(data.manual_dir) if data.manual_dir else None
+    if manual and not manual.is_dir():
+        raise UserError(f"data.manual_dir={data.manual_dir!r} is no folder: name the one that has"
+                        f" the original files of {builder.name}")
+    missing = {}
+    for url, info in (builder.url_infos or {}).items():
+        given = manual and info.filename and (manual / info.filename).is_file()
+        download = downloads / builder.name / resource.get_dl_fname(url, info.checksum)
+        if not given and not resource.is_locally_cached(download):
+            missing[url] = info.filename
+    silent = _silent_hosts(list(missing))
+    if silent:
+        files = ", ".join(f"{name} ({url})" for url, name in missing.items())
+        raise UserError(
+            f"data.name={data.name!r} has to be downloaded, but {', '.join(silent)} cannot be"
+            f" reached: put these files into a folder and name it with"
+            f" --config.data.manual_dir=FOLDER: {files}"
+        )
+
+
+def _silent_hosts(urls: list[str]) -> list[str]:
+    """The hosts that give no answer, not even an error, within CONNECT_SECONDS."""
+    import requests
+
+    silent = {urlsplit(url).hostname: url for url in urls}
+
+    def ask(host: str, url: str) -> None:
+        with contextlib.suppress(requests.RequestException):
+            requests.head(url, timeout=CONNECT_SECONDS)
+            del silent[host]
+
+    # Looking up a name has no time limit of its own, so threads are left behind at ours.
+    threads = [threading.Thread(target=ask, args=item, daemon=True) for item in silent.items()]
+    deadline = time.monotonic() + CONNECT_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+    return sorted(silent)
+
+
+@contextlib.contextmanager
+def _explained(data: Any) -> Iterator[None]:
+    """Turns what TFDS says of downloads, checksums and space into a UserError."""
+    import requests
+    from tensorflow_datasets.core.download import download_manager, util
+
+    try:
+        yield
+    except download_manager.NonMatchingChecksumError as error:
+        what = str(error).splitlines()[0].rstrip(":")
+        raise UserError(f"data.manual_dir={data.manual_dir!r}: {what}: put the original file there"
+                        ) from error
+    except (util.DownloadError, requests.RequestException) as error:
+        raise UserError(
+            f"data.name={data.name!r} could not be downloaded ({error}): try again, or put the"
+            " files into a folder and name it with --config.data.manual_dir=FOLDER"
+        ) from error
+    except OSError as error:
+        if "Not enough disk space" not in str(error):
+            raise
+        raise UserError(f"data.cache_dir: {error}: make room or name another folder with"
+                        " --config.data.cache_dir=FOLDER") from error

@@ -1,0 +1,128 @@
+"""Top-down convolutional generators (Tables 7 and 12): a list of transposed convolutions."""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.generators.conv_transpose import ConvTranspose
+
+NEGATIVE_SLOPE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """g_beta(z): z as a 1 x 1 image of d channels, through transposed convolutions.
+
+    LeakyReLU (slope 0.2) follows every layer but the last, which ends in tanh. Table 12 prints
+    LReLU there too; the images lie in [-1, 1], so tanh it is, as in Table 7.
+
+    Attributes:
+        latent_dim: d.
+        image_shape: (height, width, channels) that the layers must produce.
+        dtype: what the layers compute in (None: the type of z and beta); parameters and the
+            returned image keep theirs.
+        layers: one (features, kernel size, stride, padding) per layer, first layer first.
+    """
+
+    latent_dim: int
+    image_shape: tuple[int, int, int]
+    dtype: jnp.dtype | None
+    layers: tuple[tuple[int, int, int, int], ...] = ()
+
+    def __post_init__(self):
+        for layer in self.layers:
+            if len(layer) != 4 or min(layer[:3]) < 1 or layer[3] < 0:
+                raise UserError(
+                    f"generator.layers: {tuple(layer)} is not (features, kernel size, stride,"
+                    " padding) with positive features, kernel size and stride"
+                )
+        shape = self._shapes()[-1]
+        if shape != tuple(self.image_shape):
+            raise UserError(
+                f"generator.layers={_plain(self.layers)} make images of shape {shape}, but the data"
+                f" has {tuple(self.image_shape)}: change generator.layers or data.image_size"
+            )
+
+    def init(self, key: jax.Array) -> dict:
+        """Parameters beta: Xavier-normal kernels [k, k, in, out], biases uniform in +-1/sqrt(k²out).
+
+        The bias range is the authors' framework default for transposed convolutions.
+        """
+        beta = {}
+        for i, conv in enumerate(self._convolutions()):
+            kernel_key, bias_key = jax.random.split(jax.random.fold_in(key, i))
+            shape = (conv.kernel_size, conv.kernel_size, conv.in_channels, conv.out_channels)
+            bound = 1 / math.sqrt(conv.kernel_size**2 * conv.out_channels)
+            beta[f"layer_{i}"] = {
+                "kernel": nn.initializers.xavier_normal()(kernel_key, shape, float),
+                "bias": jax.random.uniform(
+                    bias_key, (conv.out_channels,), minval=-bound, maxval=bound
+                ),
+            }
+        return beta
+
+    def prepare(self, beta: dict) -> dict:
+        """Kernels in the compute type and the layout that each layer's form multiplies with."""
+        beta = jax.tree.map(self._cast, beta)
+        return {
+            f"layer_{i}": {
+                "kernel": conv.prepare(beta[f"layer_{i}"]["kernel"]),
+                "bias": beta[f"layer_{i}"]["bias"],
+            }
+            for i, conv in enumerate(self._convolutions())
+        }
+
+    def apply(self, prepared: dict, z: jax.Array) -> jax.Array:
+        """The mean image g(z) in [-1, 1], [H, W, C]; z [d]."""
+        convolutions = self._convolutions()
+        image = self._cast(z)[None, None, :]
+        for i, conv in enumerate(convolutions):
+            layer = prepared[f"layer_{i}"]
+            image = conv.apply(layer["kernel"], image) + layer["bias"][None, None, :]
+            if i < len(convolutions) - 1:
+                image = nn.leaky_relu(image, NEGATIVE_SLOPE)
+        return jnp.tanh(image.astype(z.dtype))
+
+    def flops(self) -> int:
+        """Floating-point operations of one image's forward pass: 2 per multiply-add, products only.
+
+        The direct count of every layer, input size² * in * kernel² * out products.
+        """
+        return sum(
+            2 * h * w * conv.in_channels * conv.kernel_size**2 * conv.out_channels
+            for conv, (h, w, _) in zip(self._convolutions(), self._shapes(), strict=False)
+        )
+
+    def _cast(self, array: jax.Array) -> jax.Array:
+        return array if self.dtype is None else array.astype(self.dtype)
+
+    def _shapes(self) -> list[tuple[int, int, int]]:
+        """[H, W, C] of the input and of every layer's output."""
+        shapes = [(1, 1, self.latent_dim)]
+        for features, kernel, stride, padding in self.layers:
+            side = (shapes[-1][0] - 1) * stride - 2 * padding + kernel
+            shapes.append((side, side, features))
+        return shapes
+
+    def _convolutions(self) -> list[ConvTranspose]:
+        return [
+            ConvTranspose(
+                kernel_size=kernel,
+                stride=stride,
+                padding=padding,
+                in_channels=channels,
+                out_channels=features,
+                input_size=side,
+            )
+            for (features, kernel, stride, padding), (side, _, channels) in zip(
+                self.layers, self._shapes(), strict=False
+            )
+        ]
+
+
+def _plain(layers) -> list:
+    return [list(layer) for layer in layers]

@@ -1,0 +1,28 @@
+"""Random keys that depend on what they are for, never on how work is split over devices.
+
+Every use of randomness has a purpose, and within it coordinates such as the step and the index
+of an example in the data set. The same coordinates give the same key on any number of devices.
+"""
+
+import enum
+
+import jax
+
+
+class Purpose(enum.IntEnum):
+    """What a key is for; the numbers must never change, or old runs would resume differently."""
+
+    PARAMETERS = 0
+    INFERENCE = 1
+    PRIOR_LOSS = 2
+    FLIP = 3
+    SAMPLE = 4
+    EVALUATION = 5
+
+
+def key_for(seed: int, purpose: Purpose, *coordinates: jax.Array | int) -> jax.Array:
+    """The key of one purpose at some coordinates, most common coordinate first."""
+    key = jax.random.fold_in(jax.random.key(seed), int(purpose))
+    for coordinate in coordinates:
+        key = jax.random.fold_in(key, coordinate)
+    return key

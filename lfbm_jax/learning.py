@@ -1,0 +1,240 @@
+"""Learning: the one objective of the grid prior x inference, and the one compiled update.
+
+Algorithm 1: infer z for every image of a batch, then one step of Adam on the prior (Eq. 6) and on
+the generator (Eq. 7). With an inference network the same objective is the negative of Eq. 24.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from lfbm_jax import sharding
+from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.model import Example, Model, Parameters, to_unit_range
+
+# Config section of optimizer settings for each group of parameters.
+OPTIMIZER_SECTIONS = Parameters(alpha="prior", beta="generator", phi="inference")
+
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that training changes.
+
+    Attributes:
+        step: finished iterations of Algorithm 1, int32 [].
+        parameters: alpha, beta, phi.
+        moments: Adam's moments for each of them.
+    """
+
+    step: jax.Array
+    parameters: Parameters
+    moments: Parameters
+
+
+def init_state(config: ml_collections.ConfigDict, model: Model) -> TrainState:
+    """The state before the first step."""
+    # Compiled as a whole: op by op, the initialisers take many times as long.
+    parameters = jax.jit(model.init)(key_for(config.seed, Purpose.PARAMETERS))
+    moments = (
+        optimizer.init(group)
+        for optimizer, group in zip(_optimizers(config), parameters, strict=True)
+    )
+    return TrainState(jnp.zeros((), jnp.int32), parameters, Parameters(*moments))
+
+
+def make_update(
+    config: ml_collections.ConfigDict, model: Model, steps_per_epoch: int
+) -> Callable[[TrainState, Example, int], tuple[TrainState, Metrics]]:
+    """The compiled update: several iterations of Algorithm 1 on all devices.
+
+    Returns:
+        A function of a replicated state (donated), examples with leading axes
+        [devices, steps, shard] and the number of steps to take of these, at most all. It returns
+        the new state and metrics with a leading axis of steps.
+    """
+    train_step = functools.partial(_train_step, config, model, steps_per_epoch)
+
+    @functools.partial(
+        jax.pmap,
+        axis_name=sharding.AXIS,
+        in_axes=(None, 0, None),
+        out_axes=(None, None),
+        donate_argnums=(0,),
+    )
+    def update(state: TrainState, batches: Example, num_steps: jax.Array):
+        def body(i, carry):
+            state, history = carry
+            state, metrics = train_step(state, jax.tree.map(lambda array: array[i], batches))
+            history = jax.tree.map(lambda past, new: past.at[i].set(new), history, metrics)
+            return state, history
+
+        steps = batches.index.shape[0]
+        first = jax.tree.map(lambda array: array[0], batches)
+        _, metrics = jax.eval_shape(train_step, state, first)
+        history = jax.tree.map(lambda m: jnp.zeros((steps, *m.shape), m.dtype), metrics)
+        return jax.lax.fori_loop(0, num_steps, body, (state, history))
+
+    return update
+
+
+def objective(
+    model: Model, prepared: Parameters, frozen: Parameters, keys: dict, example: Example
+) -> tuple[jax.Array, Metrics]:
+    """-log p(x|z) + prior.loss(z) + log q(z|x) of one example, in nats, and what to log of it.
+
+    Args:
+        model: the model.
+        prepared: prepared parameters, to be differentiated.
+        frozen: the same without gradient; inference climbs their density.
+        keys: "inference" and "prior_loss", this example's own.
+        example: with the image as x in [-1, 1].
+    """
+    x, mask = example.image, example.mask
+    posterior = model.inference.infer(
+        prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask)
+    )
+    z = posterior.z
+    image = model.decode(prepared, z)
+    log_p_x_given_z = model.log_p_x_given_mean(x, image, mask)
+    prior_loss = model.prior.loss(prepared.alpha, keys["prior_loss"], z)
+    loss = -log_p_x_given_z + prior_loss + posterior.log_q
+    metrics = {
+        "loss_generator": -log_p_x_given_z,
+        "loss_prior": prior_loss,
+        "log_joint": model.log_p_z(frozen, z) + log_p_x_given_z,
+        "mse": jnp.mean(jnp.square(x - image)),
+        **posterior.info,
+    }
+    return loss, metrics
+
+
+def learning_rate(
+    settings: ml_collections.ConfigDict, step: jax.Array, steps_per_epoch: int
+) -> jax.Array:
+    """The base rate, multiplied by `decay_per_epoch` after every epoch; step counts iterations."""
+    return settings.learning_rate * settings.decay_per_epoch ** (step // steps_per_epoch)
+
+
+def _train_step(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    steps_per_epoch: int,
+    state: TrainState,
+    batch: Example,
+) -> tuple[TrainState, Metrics]:
+    """One iteration on one device's share of a batch.
+
+    With `train.prior_inference_updates` = U > 1 (Table 10), alpha and phi take U steps with fresh
+    noise; beta takes one, together with the last of them.
+    """
+    repeats = config.train.prior_inference_updates
+    compute = functools.partial(_gradients, config, model, batch, state.step)
+    apply = functools.partial(_apply_gradients, config, steps_per_epoch)
+
+    def update_all_but_generator(repeat, state):
+        gradients, _ = compute(repeat, state.parameters)
+        updated = apply(state, gradients)
+        return TrainState(
+            state.step,
+            updated.parameters._replace(beta=state.parameters.beta),
+            updated.moments._replace(beta=state.moments.beta),
+        )
+
+    if repeats > 1:
+        state = jax.lax.fori_loop(0, repeats - 1, update_all_but_generator, state)
+    gradients, metrics = compute(repeats - 1, state.parameters)
+    for section, group in zip(OPTIMIZER_SECTIONS, gradients, strict=True):
+        if jax.tree.leaves(group):
+            rate = learning_rate(config.optimizer[section], state.step, steps_per_epoch)
+            metrics[f"grad_norm_{section}"] = optax.global_norm(group)
+            metrics[f"learning_rate_{section}"] = rate
+    state = apply(state, gradients)
+    return state._replace(step=state.step + 1), metrics
+
+
+def _gradients(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    batch: Example,
+    step: jax.Array,
+    repeat: jax.Array | int,
+    parameters: Parameters,
+) -> tuple[Parameters, Metrics]:
+    """Gradients and metrics of the weighted mean over the examples of all devices."""
+    total_weight = jax.lax.psum(jnp.sum(batch.weight), sharding.AXIS)
+
+    def weighted_mean(values):
+        return jnp.sum(values * batch.weight.astype(values.dtype)) / total_weight
+
+    def share_of_loss(parameters):
+        prepared = model.prepare(parameters)
+        frozen = jax.lax.stop_gradient(prepared)
+
+        def one_example(example):
+            keys = {
+                "inference": key_for(
+                    config.seed, Purpose.INFERENCE, step, example.index, repeat
+                ),
+                "prior_loss": key_for(
+                    config.seed, Purpose.PRIOR_LOSS, step, example.index, repeat
+                ),
+            }
+            x = to_unit_range(example.image)
+            if config.data.horizontal_flip:
+                x = _flip(key_for(config.seed, Purpose.FLIP, step, example.index), x)
+            return objective(model, prepared, frozen, keys, example._replace(image=x))
+
+        losses, metrics = jax.vmap(one_example)(batch)
+        return weighted_mean(losses), jax.tree.map(weighted_mean, metrics)
+
+    gradients, metrics = jax.grad(share_of_loss, has_aux=True)(parameters)
+    return jax.lax.psum((gradients, metrics), sharding.AXIS)
+
+
+def _apply_gradients(
+    config: ml_collections.ConfigDict,
+    steps_per_epoch: int,
+    state: TrainState,
+    gradients: Parameters,
+) -> TrainState:
+    """One step of Adam on every group of parameters; does not count the iteration."""
+    parameters, moments = [], []
+    groups = zip(
+        OPTIMIZER_SECTIONS,
+        _optimizers(config),
+        gradients,
+        state.parameters,
+        state.moments,
+        strict=True,
+    )
+    for section, optimizer, gradient, values, memory in groups:
+        rate = learning_rate(config.optimizer[section], state.step, steps_per_epoch)
+        direction, memory = optimizer.update(gradient, memory)
+        parameters.append(jax.tree.map(functools.partial(_descend, rate), values, direction))
+        moments.append(memory)
+    return TrainState(state.step, Parameters(*parameters), Parameters(*moments))
+
+
+def _descend(rate: jax.Array, value: jax.Array, direction: jax.Array) -> jax.Array:
+    return (value - rate * direction).astype(value.dtype)
+
+
+def _optimizers(config: ml_collections.ConfigDict) -> Parameters:
+    """Adam without its learning rate, which follows the iteration, not the update."""
+    return Parameters(
+        *(
+            optax.scale_by_adam(config.optimizer[section].b1, config.optimizer[section].b2)
+            for section in OPTIMIZER_SECTIONS
+        )
+    )
+
+
+def _flip(key: jax.Array, x: jax.Array) -> jax.Array:
+    """The image [H, W, C] or, half of the time, its mirror image."""
+    return jnp.where(jax.random.bernoulli(key), x, x[:, ::-1])

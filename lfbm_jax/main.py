@@ -1,0 +1,162 @@
+"""The command line: `python -m lfbm_jax.main --config=configs/digits.py`."""
+
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+import ml_collections
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from lfbm_jax import config as configuration
+from lfbm_jax import evaluate, model, plots, train, workdir
+from lfbm_jax.data import prepare
+from lfbm_jax.describe import describe
+from lfbm_jax.errors import UserError
+
+MODES = ("train", "evaluate", "sample", "describe", "prepare")
+# The work directory is named after these characters of the config's variants, others become "-".
+USAGE_ERROR = 2
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    MODES,
+    "train: train, then run the config's tasks. evaluate: the tasks on a checkpoint."
+    " sample: a PNG grid and samples.npy. describe: parameter counts and operations as JSON."
+    " prepare: fill the data cache.",
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives [runs/<config name>]")
+_STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
+_NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lower_bound=1)
+
+
+def main(_: Sequence[str]) -> None:
+    config = _CONFIG.value
+    configuration.check(config)
+    _set_precision(config)
+    _MODE_FUNCTIONS[_MODE.value](config)
+
+
+def _train(config: ml_collections.ConfigDict) -> None:
+    folder = _workdir()
+    built = model.build(config)
+    data = prepare(config.data)
+    workdir.claim(folder, config)
+    trained = train.train(config, built, data, folder)
+    _print_paths(
+        [*_newest_pictures(folder), *evaluate.evaluate(trained, data, folder)], folder
+    )
+
+
+def _evaluate(config: ml_collections.ConfigDict) -> None:
+    folder = _workdir()
+    trained = evaluate.restore(config, _claimed_model(config, folder), folder, _STEP.value)
+    _print_paths(evaluate.evaluate(trained, prepare(config.data), folder), folder)
+
+
+def _sample(config: ml_collections.ConfigDict) -> None:
+    folder = _workdir()
+    trained = evaluate.restore(config, _claimed_model(config, folder), folder, _STEP.value)
+    _, images = trained.sample(_NUM.value, seed=config.seed)
+    np.save(folder / "samples.npy", images)
+    picture = plots.save(plots.grid(images), folder / "samples.png")
+    _print_paths([picture, folder / "samples.npy"], folder)
+
+
+def _describe(config: ml_collections.ConfigDict) -> None:
+    print(json.dumps(describe(config, model.build(config)), indent=2))
+
+
+def _prepare(config: ml_collections.ConfigDict) -> None:
+    cache = prepare(config.data)
+    splits = {"train": cache.train, "test": cache.test}
+    for name, split in splits.items():
+        if split is not None:
+            print(f"{name}: {split.images.shape[0]} images of shape {split.images.shape[1:]}")
+    print(f"data cache: {cache.directory}")
+
+
+_MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "sample": _sample,
+    "describe": _describe,
+    "prepare": _prepare,
+}
+
+
+def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> model.Model:
+    """The model, once it is sure that the work directory was made with this config."""
+    workdir.read_config(folder)
+    workdir.claim(folder, config)
+    return model.build(config)
+
+
+def _workdir() -> pathlib.Path:
+    """--workdir, or runs/<config name>, variants included."""
+    if _WORKDIR.value:
+        return pathlib.Path(_WORKDIR.value)
+    path, _, variants = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    name = "-".join(filter(None, [pathlib.Path(path).stem, *variants.replace("=", "-").split(",")]))
+    return pathlib.Path("runs") / name
+
+
+def _set_precision(config: ml_collections.ConfigDict) -> None:
+    """Float32 products are full float32 on accelerators too, unless the config allows less."""
+    products = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
+    jax.config.update("jax_default_matmul_precision", products[config.precision])
+
+
+def _newest_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
+    pictures = (sorted((folder / kind).glob("*.png")) for kind in ("samples", "reconstructions"))
+    return [found[-1] for found in pictures if found]
+
+
+def _print_paths(paths: list[pathlib.Path], folder: pathlib.Path) -> None:
+    del folder
+    print("\n".join(str(path) for path in paths), flush=True)
+
+
+def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
+    """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
+    try:
+        rest = flags.FLAGS(list(argv))
+    except Exception as error:  # A config file may raise anything.
+        _fail(str(error) or type(error).__name__)
+    if len(rest) > 1:
+        _fail(f"{rest[1]!r} is not a flag; flags start with --")
+    if _CONFIG.value is None:
+        _fail("--config is missing: give an experiment, such as --config=configs/digits.py")
+    return rest
+
+
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(USAGE_ERROR)
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Parses the command line and runs it; every error that a user can cause is one line."""
+    try:
+        app.run(main, argv=argv, flags_parser=_parse_flags)
+    except (UserError, FloatingPointError) as error:
+        _fail(str(error))
+    except train.Interrupted as interrupted:
+        print(interrupted, flush=True)
+        sys.exit(128 + interrupted.signum)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _fail(f"{os.strerror(error.errno)}: {error.filename}")
+
+
+if __name__ == "__main__":
+    run()

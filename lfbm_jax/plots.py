@@ -1,0 +1,66 @@
+"""Pictures of images: grids, and originals above reconstructions."""
+
+import math
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+# Small images are enlarged by whole factors until a grid is about this wide, in pixels.
+TARGET_WIDTH = 640
+GAP = 2
+
+
+def to_uint8(x: np.ndarray) -> np.ndarray:
+    """x in [-1, 1], clipped, -> uint8."""
+    return np.round((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Arranges images [N, H, W, C] in [-1, 1] in rows.
+
+    Args:
+        images: the images; C is 1 or 3.
+        columns: images a row; None for a square.
+
+    Returns:
+        A picture, uint8 [height, width, 3], on a white ground.
+    """
+    images = to_uint8(images)
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    factor = max(1, round(TARGET_WIDTH / (columns * width)))
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    height, width = height * factor, width * factor
+    picture = np.full(
+        (rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), 255, np.uint8
+    )
+    for i, image in enumerate(images):
+        top = GAP + (i // columns) * (height + GAP)
+        left = GAP + (i % columns) * (width + GAP)
+        picture[top : top + height, left : left + width] = image
+    return np.broadcast_to(picture, (*picture.shape[:2], 3))
+
+
+def pairs(originals: np.ndarray, reconstructions: np.ndarray, columns: int = 10) -> np.ndarray:
+    """Rows of originals, each above the row of their reconstructions; both [N, H, W, C].
+
+    Args:
+        originals, reconstructions: images in [-1, 1]; N is cut to whole rows where there are any.
+        columns: images a row.
+    """
+    columns = min(columns, len(originals))
+    whole = len(originals) // columns * columns
+    rows = np.stack(
+        [a[:whole].reshape(-1, columns, *a.shape[1:]) for a in (originals, reconstructions)],
+        axis=1,
+    )
+    return grid(rows.reshape(-1, *originals.shape[1:]), columns)
+
+
+def save(picture: np.ndarray, path: pathlib.Path) -> pathlib.Path:
+    """Writes a uint8 picture [H, W, 3] as PNG, making its folder; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(picture)).save(path)
+    return path

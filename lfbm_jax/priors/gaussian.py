@@ -1,0 +1,43 @@
+"""The standard normal prior: with it the model is alternating back-propagation's generator."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """p(z) = N(z; 0, I), without parameters (ABP: Han et al., 2017).
+
+    Attributes:
+        latent_dim: d.
+    """
+
+    latent_dim: int
+
+    normalized = True
+
+    def init(self, key: jax.Array) -> dict:
+        """No parameters."""
+        del key
+        return {}
+
+    def prepare(self, alpha: dict) -> dict:
+        """Nothing to prepare."""
+        return alpha
+
+    def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
+        """log N(z; 0, I) in nats; z [d]."""
+        del prepared
+        return jnp.sum(jax.scipy.stats.norm.logpdf(z))
+
+    def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
+        """One draw, [d]."""
+        del prepared
+        return jax.random.normal(key, (self.latent_dim,))
+
+    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
+        """-log N(z; 0, I): constant in alpha, but an encoder's z needs its gradient."""
+        del key
+        return -self.log_prob(prepared, z)

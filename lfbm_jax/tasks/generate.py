@@ -1,0 +1,41 @@
+"""Image synthesis (section 4.2): ancestral sampling, the prior first, then the generator."""
+
+import time
+
+import ml_collections
+
+from lfbm_jax import plots
+from lfbm_jax.api import TrainedModel
+from lfbm_jax.data.cache import Cache
+from lfbm_jax.report import ReportWriter
+
+GRID = 100
+
+
+def run(
+    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+) -> dict[str, float]:
+    """Samples `task.generate.num_images` images, draws the first of them, and returns figures.
+
+    Figures: the mean and standard deviation of the pixels in [-1, 1] over samples and over as many
+    training images, the mean log p(z) of the sampled latent vectors in nats (where the prior is
+    normalised), and milliseconds to synthesise a batch.
+    """
+    settings = config.task.generate
+    z, images = model.sample(settings.num_images, config.seed, settings.batch_size)
+    begin = time.perf_counter()
+    model.sample(settings.batch_size, config.seed, settings.batch_size)
+    milliseconds = 1e3 * (time.perf_counter() - begin)
+    writer.picture("samples", plots.grid(images[:GRID]))
+    real = data.train.spread(settings.num_images) / 127.5 - 1
+    figures = {
+        "num_images": len(images),
+        "pixel_mean": float(images.mean()),
+        "pixel_stddev": float(images.std()),
+        "training_pixel_mean": float(real.mean()),
+        "training_pixel_stddev": float(real.std()),
+        "time/milliseconds_per_batch": milliseconds,
+    }
+    if model.model.prior.normalized:
+        figures["mean_log_p_z"] = float(model.log_prior(z).mean())
+    return figures

@@ -1,0 +1,163 @@
+"""The training loop: restore, step, log, sample, save; stop on values that are not finite."""
+
+import contextlib
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from lfbm_jax import learning, plots, sharding
+from lfbm_jax.api import TrainedModel
+from lfbm_jax.checkpoints import Checkpoints
+from lfbm_jax.data.batches import Batches
+from lfbm_jax.data.cache import Cache
+from lfbm_jax.model import Model
+from lfbm_jax.writers import Writer
+
+SAMPLE_GRID = 64
+RECONSTRUCTIONS = 20
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; it has been saved.
+
+    Attributes:
+        signum: which signal.
+        step: the last saved step.
+    """
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"saved at step {step}, run the same command to go on")
+        self.signum = signum
+        self.step = step
+
+
+def train(
+    config: ml_collections.ConfigDict, model: Model, data: Cache, workdir: pathlib.Path
+) -> TrainedModel:
+    """Trains to the configured number of steps, from the newest checkpoint if there is one.
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT arrived; the state is saved.
+        FloatingPointError: a metric or a parameter is not finite; the last checkpoint stays.
+    """
+    batches = Batches(
+        data.train, config.seed, config.train.batch_size, tuple(config.data.exclude_labels)
+    )
+    num_steps = config.train.num_steps or config.train.num_epochs * batches.steps_per_epoch
+    checkpoints = Checkpoints(workdir)
+    state = learning.init_state(config, model)
+    restored = checkpoints.restore(state)
+    state = state if restored is None else restored
+    step = int(state.step)
+    if step >= num_steps:
+        print(f"already trained: checkpoint of step {step} in {workdir}", flush=True)
+        return TrainedModel(config, model, state.parameters, step)
+    if step:
+        print(f"resuming from step {step} in {workdir}", flush=True)
+        checkpoints.delete_after(step)
+
+    update = learning.make_update(config, model, batches.steps_per_epoch)
+    trained = TrainedModel(config, model, state.parameters, step)
+    state = sharding.replicate(state)
+    writer = Writer(workdir, step)
+    settings = config.train
+    bar = tqdm(total=num_steps, initial=step, desc="training", unit="step", dynamic_ncols=True)
+    timer = _Timer(step)
+    with contextlib.closing(writer), contextlib.closing(checkpoints), bar, _signals() as received:
+        while step < num_steps:
+            # Calls end at multiples of steps_per_call whatever the step they begin at.
+            end = min(num_steps, (step // settings.steps_per_call + 1) * settings.steps_per_call)
+            state, metrics = update(
+                state, batches(step, settings.steps_per_call), np.int32(end - step)
+            )
+            metrics = {name: values[: end - step] for name, values in jax.device_get(metrics).items()}
+            _check_finite(metrics, step)
+            begin, step = step, end
+            bar.update(end - begin)
+
+            def due(every, begin=begin, end=end):
+                return end // every > begin // every or end == num_steps
+
+            if due(settings.log_every):
+                figures = {f"train/{name}": float(values[-1]) for name, values in metrics.items()}
+                figures["time/images_per_second"] = timer.rate(step) * settings.batch_size
+                figures["epoch"] = step / batches.steps_per_epoch
+                writer.scalars(step, figures)
+                bar.set_postfix(mse=f"{figures['train/mse']:.4f}", refresh=False)
+            if due(settings.sample_every):
+                with timer.paused():
+                    _draw(trained.with_parameters(state.parameters, step), data, writer)
+            if due(settings.checkpoint_every) or received:
+                with timer.paused():
+                    checkpoints.save(state)
+            if received:
+                raise Interrupted(received[0], step)
+    return trained.with_parameters(state.parameters, step)
+
+
+def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> None:
+    """Writes a grid of samples, and held-out images above their reconstructions."""
+    _, samples = trained.sample(SAMPLE_GRID, seed=trained.config.seed)
+    writer.image(trained.step, "samples", plots.grid(samples))
+    originals = (data.test or data.train).spread(RECONSTRUCTIONS)
+    inferred = trained.infer(originals, seed=trained.config.seed)
+    picture = plots.pairs(originals / 127.5 - 1, inferred.reconstruction)
+    writer.image(trained.step, "reconstructions", picture)
+
+
+def _check_finite(metrics: dict[str, np.ndarray], step: int) -> None:
+    """FloatingPointError naming the first step and metric that is not finite."""
+    finite = np.isfinite(np.stack(list(metrics.values())))
+    if not finite.all():
+        row = np.flatnonzero(~finite.all(axis=0))[0]
+        name = list(metrics)[np.flatnonzero(~finite[:, row])[0]]
+        raise FloatingPointError(
+            f"train/{name} is {metrics[name][row]} at step {step + row + 1}: training stops, the"
+            " last checkpoint stays; lower optimizer.*.learning_rate or inference.step_size"
+        )
+
+
+class _Timer:
+    """Steps a second since the last reading, without the time spent on pictures and files."""
+
+    def __init__(self, step: int):
+        self._step = step
+        self._begin = time.perf_counter()
+
+    def rate(self, step: int) -> float:
+        now = time.perf_counter()
+        rate = (step - self._step) / (now - self._begin)
+        self._step, self._begin = step, now
+        return rate
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self._begin += time.perf_counter() - begin
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT in a list instead of dying; a second one of a kind kills."""
+    received: list[int] = []
+
+    def handle(signum, frame):
+        del frame
+        if signum in received:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        received.append(signum)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

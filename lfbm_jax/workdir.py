@@ -1,0 +1,87 @@
+"""The work directory's config.json: written once, and held against every later command."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from lfbm_jax.errors import UserError
+
+# What may differ between commands on one work directory, because it does not change what a
+# training step computes.
+FREE = (
+    "data.cache_dir",
+    "data.dir",
+    "data.manual_dir",
+    "eval_inference.",
+    "paper.",
+    "task.",
+    "tasks",
+    "train.checkpoint_every",
+    "train.log_every",
+    "train.num_epochs",
+    "train.num_steps",
+    "train.sample_every",
+)
+
+
+def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the work directory, or checks that it was made with this config.
+
+    Raises:
+        UserError: it was made with another config (the differing keys are named), or it is not
+            a work directory, or it cannot be written.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        difference = differences(read_config(workdir), _plain(config))
+        if difference:
+            raise UserError(
+                f"--workdir={workdir} was made with another config: {'; '.join(difference)};"
+                " choose another --workdir, or give the config it was made with"
+            )
+    elif (workdir / "checkpoints").exists():
+        raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(_plain(config), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """config.json as nested dictionaries."""
+    path = workdir / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--workdir={workdir}: no run there (config.json is missing)") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `key: old -> new` for the keys that must agree and do not."""
+    old, new = _flat(old), _flat(new)
+    absent = "(absent)"
+    return [
+        f"{key}: {old.get(key, absent)!r} there, {new.get(key, absent)!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if not key.startswith(FREE) and old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """As JSON sees it: tuples are lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

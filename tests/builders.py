@@ -1,0 +1,43 @@
+"""Small configs, parameters and models that several tests share."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lfbm_jax import config as configuration
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+
+def experiment(name, variants=""):
+    """The config of configs/<name>.py."""
+    return importlib.import_module(f"configs.{name}").get_config(variants)
+
+
+def small_config():
+    """A config for 8 x 8 grey images that the default modules can be built from; not locked."""
+    config = configuration.base()
+    config.data.update({"image_size": 8, "channels": 1})
+    config.model.update({"latent_dim": 5, "sigma": 0.5})
+    config.prior.update({"num_steps": 2, "hidden_width": 6})
+    config.generator.layers = ((3, 2, 1, 0), (4, 4, 2, 1), (1, 4, 2, 1))
+    config.inference.num_steps = 3
+    config.eval_inference.num_steps = 3
+    return config
+
+
+def perturbed(tree, seed=0, scale=0.2):
+    """The same tree with noise on every entry, so that nothing is left at a zero it began at."""
+    random = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf + scale * random.normal(size=leaf.shape), leaf.dtype), tree
+    )
+
+
+def parameters(part, seed=0, scale=0.2):
+    """Perturbed parameters of a part (a prior, a generator, a model, ...)."""
+    return perturbed(jax.jit(part.init)(jax.random.key(seed)), seed, scale)
