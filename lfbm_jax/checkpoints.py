@@ -80,7 +80,9 @@ class Checkpoints:
         """
         if step is not None and step not in self.steps():
             listed = ", ".join(map(str, self.steps())) or "none"
-            raise UserError(f"--step={step}: no such checkpoint in {self._directory}; there are: {listed}")
+            raise UserError(
+                f"--step={step}: no such checkpoint in {self._directory}; there are: {listed}"
+            )
         candidates = [step] if step is not None else self.steps()[::-1]
         for candidate in candidates:
             self._check_shapes(candidate, template)
@@ -129,8 +131,8 @@ class Checkpoints:
             name = min(set(found.items()) ^ set(wanted.items()))[0]
             raise UserError(
                 f"checkpoint {step} in {self._directory} has another shape: {name} is"
-                f" {found.get(name, 'absent')} there and {wanted.get(name, 'absent')} in this config;"
-                " use the config it was made with or another --workdir"
+                f" {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} in this"
+                " config; use the config it was made with or another --workdir"
             )
 
 

@@ -19,7 +19,6 @@ from lfbm_jax.describe import describe
 from lfbm_jax.errors import UserError
 
 MODES = ("train", "evaluate", "sample", "describe", "prepare")
-# The work directory is named after these characters of the config's variants, others become "-".
 USAGE_ERROR = 2
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
@@ -49,15 +48,13 @@ def _train(config: ml_collections.ConfigDict) -> None:
     data = prepare(config.data)
     workdir.claim(folder, config)
     trained = train.train(config, built, data, folder)
-    _print_paths(
-        [*_newest_pictures(folder), *evaluate.evaluate(trained, data, folder)], folder
-    )
+    _print_paths([*_newest_pictures(folder), *evaluate.evaluate(trained, data, folder)])
 
 
 def _evaluate(config: ml_collections.ConfigDict) -> None:
     folder = _workdir()
     trained = evaluate.restore(config, _claimed_model(config, folder), folder, _STEP.value)
-    _print_paths(evaluate.evaluate(trained, prepare(config.data), folder), folder)
+    _print_paths(evaluate.evaluate(trained, prepare(config.data), folder))
 
 
 def _sample(config: ml_collections.ConfigDict) -> None:
@@ -66,7 +63,7 @@ def _sample(config: ml_collections.ConfigDict) -> None:
     _, images = trained.sample(_NUM.value, seed=config.seed)
     np.save(folder / "samples.npy", images)
     picture = plots.save(plots.grid(images), folder / "samples.png")
-    _print_paths([picture, folder / "samples.npy"], folder)
+    _print_paths([picture, folder / "samples.npy"])
 
 
 def _describe(config: ml_collections.ConfigDict) -> None:
@@ -118,15 +115,17 @@ def _newest_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
     return [found[-1] for found in pictures if found]
 
 
-def _print_paths(paths: list[pathlib.Path], folder: pathlib.Path) -> None:
-    del folder
-    print("\n".join(str(path) for path in paths), flush=True)
+def _print_paths(paths: list[pathlib.Path]) -> None:
+    print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
 
 
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
     """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
     try:
         rest = flags.FLAGS(list(argv))
+        if _CONFIG.value is not None:
+            # A config file that cannot be loaded says so only when it is looked at.
+            _ = _CONFIG.value.seed
     except Exception as error:  # A config file may raise anything.
         _fail(str(error) or type(error).__name__)
     if len(rest) > 1:

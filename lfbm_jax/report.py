@@ -51,7 +51,7 @@ class ReportWriter:
         """Writes the report; FloatingPointError where a figure is not finite."""
         for name, value in figures.items():
             if not math.isfinite(value):
-                raise FloatingPointError(f"task {self._task}: {name} is {value}; nothing is reported")
+                raise FloatingPointError(f"task {self._task}: {name} is {value}, so no report")
         report = {
             "task": self._task,
             "step": self._step,
@@ -80,7 +80,8 @@ def write_index(workdir: pathlib.Path) -> pathlib.Path:
             f"| {name} | {value:.6g} | {paper.get(name, '-')} |"
             for name, value in report["figures"].items()
         ]
-        lines += [f"| {name} | not measured | {paper[name]} |" for name in paper if name not in report["figures"]]
+        missing = [name for name in paper if name not in report["figures"]]
+        lines += [f"| {name} | not measured | {paper[name]} |" for name in missing]
         lines += [""] + [f"![{name}]({name})" for name in report["setup"]["pictures"]] + [""]
         setup = {k: v for k, v in report["setup"].items() if k != "pictures"}
         lines += ["Setting: " + ", ".join(f"{k} {v}" for k, v in setup.items()), ""]

@@ -76,7 +76,7 @@ def train(
             state, metrics = update(
                 state, batches(step, settings.steps_per_call), np.int32(end - step)
             )
-            metrics = {name: values[: end - step] for name, values in jax.device_get(metrics).items()}
+            metrics = jax.tree.map(lambda m, n=end - step: m[:n], jax.device_get(metrics))
             _check_finite(metrics, step)
             begin, step = step, end
             bar.update(end - begin)

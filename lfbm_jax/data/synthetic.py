@@ -28,7 +28,10 @@ def _read(data: Any) -> cache.Reading:
             image, label = _image(generator, data.image_size, data.channels)
             yield ("train", label), image
 
-    return cache.Reading(examples(), lambda keys: cache.by_split(keys, ["dark", "bright"]), NUM_IMAGES)
+    def arrange(keys: list[tuple[str, int]]) -> cache.Layout:
+        return cache.by_split(keys, ["dark", "bright"])
+
+    return cache.Reading(examples(), arrange, NUM_IMAGES)
 
 
 def _image(

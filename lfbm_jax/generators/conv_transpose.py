@@ -7,8 +7,8 @@ asks for the gradient with respect to W; these two paths are kept apart:
     y = along_x(W, x) + along_kernel(W, x)
 
 `along_x` is the value and its derivative in x, each in a form chosen by platform and layer.
-`along_kernel` is zero and costs nothing until W is differentiated; its derivative in W is left to
-JAX, so that under `vmap` a batch's weight gradient is one product and not a sum of per-example ones.
+`along_kernel` is zero and costs nothing until W is differentiated; its derivative in W is left
+to JAX, so that under `vmap` a batch's weight gradient is one product and not a sum of per-example ones.
 """
 
 import dataclasses
@@ -39,6 +39,11 @@ class ConvTranspose:
     in_channels: int
     out_channels: int
     input_size: int
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        """[k, k, in, out]."""
+        return (self.kernel_size, self.kernel_size, self.in_channels, self.out_channels)
 
     @property
     def output_size(self) -> int:
@@ -73,7 +78,8 @@ def reference(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax
     Shapes as in `conv_transpose`; slow, for tests.
     """
     (height, width, _), (rows, columns, _, features) = x.shape, kernel.shape
-    full = jnp.zeros(((height - 1) * stride + rows, (width - 1) * stride + columns, features), x.dtype)
+    full_shape = ((height - 1) * stride + rows, (width - 1) * stride + columns, features)
+    full = jnp.zeros(full_shape, x.dtype)
     for i in range(height):
         for j in range(width):
             window = (slice(i * stride, i * stride + rows), slice(j * stride, j * stride + columns))
@@ -88,7 +94,8 @@ def reference(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax
 
 def _conv_transpose(stride, padding, kernel, x):
     """y = along_x + along_kernel, of the forward direction."""
-    return _along_x(stride, padding, kernel, x) + _along_kernel(_forward, stride, padding, kernel, x)
+    along_kernel = _along_kernel(_forward, stride, padding, kernel, x)
+    return _along_x(stride, padding, kernel, x) + along_kernel
 
 
 def _input_gradient(stride, padding, kernel, g):
@@ -190,7 +197,8 @@ def _taps(stride, kernel):
     """[k, l, C, D] -> [C, Qh, s, Qw, s, D], with zeros where s does not divide the kernel size."""
     rows, columns, channels, features = kernel.shape
     kernel = jnp.pad(kernel, ((0, -rows % stride), (0, -columns % stride), (0, 0), (0, 0)))
-    kernel = kernel.reshape(-(-rows // stride), stride, -(-columns // stride), stride, channels, features)
+    blocks_h, blocks_w = -(-rows // stride), -(-columns // stride)
+    kernel = kernel.reshape(blocks_h, stride, blocks_w, stride, channels, features)
     return kernel.transpose(4, 0, 1, 2, 3, 5)
 
 
