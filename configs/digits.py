@@ -18,13 +18,16 @@ def get_config(variants=""):
             "test_fraction": 1 / 6,
         }
     )
-    config.model.update({"latent_dim": 16, "sigma": 0.3})
+    config.model.update({"latent_dim": 8, "sigma": 0.2})
+    config.prior.hidden_width = 128
     config.generator.layers = ((64, 2, 1, 0), (32, 4, 2, 1), (1, 4, 2, 1))
     config.optimizer.generator.learning_rate = 1e-3
-    config.optimizer.prior.learning_rate = 1e-3
+    config.optimizer.prior.learning_rate = 2e-3
+    config.inference.step_size = 0.15
+    config.eval_inference.update({"num_steps": 200, "step_size": 0.15})
     config.train.update(
         {
-            "num_steps": 3000,
+            "num_steps": 2000,
             "num_epochs": 0,
             "steps_per_call": 20,
             "log_every": 100,

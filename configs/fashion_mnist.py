@@ -5,9 +5,27 @@ Command:   python -m lfbm_jax.main --config=configs/fashion_mnist.py --config.da
 Not in the paper; every value is ours.
 """
 
-from configs.mnist import grey28
 from lfbm_jax import config as configuration
 
 
 def get_config(variants=""):
-    return configuration.finish(grey28("fashion_mnist"), variants)
+    config = configuration.base()
+    config.data.update({"source": "idx", "name": "fashion_mnist", "image_size": 28, "channels": 1})
+    config.model.update({"latent_dim": 16, "sigma": 0.2})
+    config.prior.hidden_width = 128
+    config.generator.layers = ((128, 7, 1, 0), (64, 4, 2, 1), (1, 4, 2, 1))
+    config.inference.update({"num_steps": 20, "step_size": 0.15})
+    config.eval_inference.update({"num_steps": 200, "step_size": 0.15})
+    config.optimizer.generator.update({"learning_rate": 1e-3, "decay_per_epoch": 0.95})
+    config.optimizer.prior.update({"learning_rate": 2e-3, "decay_per_epoch": 0.95})
+    config.train.update(
+        {
+            "num_epochs": 20,
+            "steps_per_call": 5,
+            "log_every": 50,
+            "sample_every": 300,
+            "checkpoint_every": 300,
+        }
+    )
+    config.task.reconstruct.num_images = 1000
+    return configuration.finish(config, variants)

@@ -9,18 +9,15 @@ from lfbm_jax import config as configuration
 
 
 def get_config(variants=""):
-    return configuration.finish(grey28("mnist"), variants)
-
-
-def grey28(name):
-    """A config for a data set in MNIST's format."""
     config = configuration.base()
-    config.data.update({"source": "idx", "name": name, "image_size": 28, "channels": 1})
-    config.model.update({"latent_dim": 32, "sigma": 0.3})
+    config.data.update({"source": "idx", "name": "mnist", "image_size": 28, "channels": 1})
+    config.model.update({"latent_dim": 16, "sigma": 0.2})
+    config.prior.hidden_width = 128
     config.generator.layers = ((128, 7, 1, 0), (64, 4, 2, 1), (1, 4, 2, 1))
-    config.eval_inference.update({"num_steps": 200})
+    config.inference.update({"num_steps": 20, "step_size": 0.15})
+    config.eval_inference.update({"num_steps": 200, "step_size": 0.15})
     config.optimizer.generator.update({"learning_rate": 1e-3, "decay_per_epoch": 0.95})
-    config.optimizer.prior.update({"learning_rate": 1e-3, "decay_per_epoch": 0.95})
+    config.optimizer.prior.update({"learning_rate": 2e-3, "decay_per_epoch": 0.95})
     config.train.update(
         {
             "num_epochs": 20,
@@ -31,4 +28,4 @@ def grey28(name):
         }
     )
     config.task.reconstruct.num_images = 1000
-    return config
+    return configuration.finish(config, variants)

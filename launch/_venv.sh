@@ -88,12 +88,19 @@ install() {
   local extras=""
   [ "$1" = test ] && extras="[test,tfds]"
   cd "$root" &&
-    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
-      --constraint requirements.txt --editable ".$extras" 2>&1 |
-    tee "$venv/install.log" |
-      awk '/^ *Downloading .*MB\)/ { sub(/-(py|cp)[0-9].*/, "", $2)
-                                     print "  downloading " $2 " " $3 " " $4; fflush() }
-           /^Installing collected packages/ { print "  unpacking"; fflush() }'
+    PYTHONUNBUFFERED=1 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
+      --progress-bar off --constraint requirements.txt --editable ".$extras" 2>&1 |
+    tee "$venv/install.log" | show_progress
+}
+
+show_progress() {
+  local action file size
+  while read -r action file size; do
+    case "$action $file $size" in
+      "Downloading "*" MB)") say "  downloading ${file%%-[cp][py]*} $size" ;;
+      "Installing collected packages:"*) say "  unpacking" ;;
+    esac
+  done
 }
 
 prepare_venv() {

@@ -38,6 +38,17 @@ def perturbed(tree, seed=0, scale=0.2):
     )
 
 
-def parameters(part, seed=0, scale=0.2):
-    """Perturbed parameters of a part (a prior, a generator, a model, ...)."""
-    return perturbed(jax.jit(part.init)(jax.random.key(seed)), seed, scale)
+def invented(init, seed=0, scale=0.2):
+    """Parameters of the shapes that `init(key)` gives, invented without compiling it.
+
+    Square matrices are a rotation with noise, so that they can be inverted; the rest is noise.
+    """
+    random = np.random.default_rng(seed)
+
+    def invent(leaf):
+        values = scale * random.normal(size=leaf.shape)
+        if leaf.ndim > 1 and leaf.shape[-1] == leaf.shape[-2]:
+            values += np.linalg.qr(random.normal(size=leaf.shape))[0]
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree.map(invent, jax.eval_shape(init, jax.random.key(0)))
