@@ -70,6 +70,7 @@ class ReportWriter:
 def write_index(workdir: pathlib.Path) -> pathlib.Path:
     """Writes `reports/index.md` from the reports that are there; returns its path."""
     folder = workdir / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
     lines = [f"# Reports of {workdir.name}", ""]
     for path in sorted(folder.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
