@@ -23,7 +23,7 @@ def small_config():
     config = configuration.base()
     config.data.update({"image_size": 8, "channels": 1})
     config.model.update({"latent_dim": 5, "sigma": 0.5})
-    config.prior.update({"num_steps": 2, "hidden_width": 6})
+    config.prior.update({"num_steps": 3, "hidden_width": 6})
     config.generator.layers = ((3, 2, 1, 0), (4, 4, 2, 1), (1, 4, 2, 1))
     config.inference.num_steps = 3
     config.eval_inference.num_steps = 3

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.builders import experiment
 
 from lfbm_jax import model
 from lfbm_jax.describe import describe
+from tests.builders import experiment
 
 
 def described(name, variants=""):

@@ -17,12 +17,12 @@ def plain(values, size=4, channels=1):
 
 def cells(picture, rows, columns):
     """The value in the middle of every cell, [rows, columns, 3]."""
-    pitch = [(length - plots.GAP) // n for length, n in zip(picture.shape[:2], (rows, columns), strict=True)]
-    middles = [
-        plots.GAP + np.arange(n) * step + (step - plots.GAP) // 2
-        for n, step in zip((rows, columns), pitch, strict=True)
-    ]
-    return picture[np.ix_(*middles)]
+
+    def middles(length, count):
+        pitch = (length - plots.GAP) // count
+        return plots.GAP + np.arange(count) * pitch + (pitch - plots.GAP) // 2
+
+    return picture[np.ix_(middles(picture.shape[0], rows), middles(picture.shape[1], columns))]
 
 
 def test_to_uint8_undoes_the_scaling_of_images():
@@ -34,7 +34,8 @@ def test_to_uint8_undoes_the_scaling_of_images():
 
 
 def test_to_uint8_clips():
-    np.testing.assert_array_equal(plots.to_uint8(np.array([-7.0, -1.001, 1.001, 2.5])), [0, 0, 255, 255])
+    clipped = plots.to_uint8(np.array([-7.0, -1.001, 1.001, 2.5]))
+    np.testing.assert_array_equal(clipped, [0, 0, 255, 255])
 
 
 def test_grid_runs_along_rows_and_leaves_the_rest_white():
@@ -63,8 +64,9 @@ def test_grid_keeps_every_pixel_and_channel():
     picture = plots.grid(image)
     factor = round(plots.TARGET_WIDTH / 4)
     inside = picture[plots.GAP : -plots.GAP, plots.GAP : -plots.GAP]
-    np.testing.assert_array_equal(inside[::factor, ::factor], plots.to_uint8(image[0]))
-    np.testing.assert_array_equal(inside[factor - 1 :: factor, factor - 1 :: factor], plots.to_uint8(image[0]))
+    for corner in (0, factor - 1):
+        corners = inside[corner::factor, corner::factor]
+        np.testing.assert_array_equal(corners, plots.to_uint8(image[0]))
 
 
 def test_large_images_are_not_enlarged():

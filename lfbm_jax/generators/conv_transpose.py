@@ -202,7 +202,26 @@ def _taps(stride, kernel):
     return kernel.transpose(4, 0, 1, 2, 3, 5)
 
 
+def _pixel_product(padding, kernel, x):
+    """y of a single pixel x [1, 1, C]: nothing overlaps, one product is all."""
+    full = jnp.einsum(
+        "c,klcd->kld", x[0, 0], kernel, preferred_element_type=_accumulator(x.dtype)
+    ).astype(x.dtype)
+    return full[padding : full.shape[0] - padding, padding : full.shape[1] - padding]
+
+
+def _pixel_product_gradient(padding, kernel, g):
+    """The gradient of <g, y> in that pixel, [1, 1, C]."""
+    full = jnp.pad(g, ((padding, padding), (padding, padding), (0, 0)))
+    product = jnp.einsum(
+        "kld,klcd->c", full, kernel, preferred_element_type=_accumulator(g.dtype)
+    )
+    return product.astype(g.dtype)[None, None]
+
+
 def _product_overlap_add(stride, padding, kernel, x):
+    if x.shape[:2] == (1, 1):
+        return _pixel_product(padding, kernel, x)
     taps = _taps(stride, kernel)
     products = jnp.einsum(
         "hwc,cqrtud->hwqrtud", x, taps, preferred_element_type=_accumulator(x.dtype)
@@ -224,6 +243,8 @@ def _product_overlap_add(stride, padding, kernel, x):
 
 
 def _windows_product(stride, padding, kernel, g):
+    if (g.shape[0] + 2 * padding, g.shape[1] + 2 * padding) == kernel.shape[:2]:
+        return _pixel_product_gradient(padding, kernel, g)
     taps = _taps(stride, kernel)
     blocks_h, blocks_w = taps.shape[1], taps.shape[3]
     height = (g.shape[0] + 2 * padding - kernel.shape[0]) // stride + 1

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.linear_gaussian import LinearGenerator, posterior
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference.langevin import Inference
 from lfbm_jax.model import Model, Parameters
 from lfbm_jax.priors import gaussian
+from tests.linear_gaussian import LinearGenerator, posterior
 
 D, SIGMA = 3, 0.8
 MODEL = Model(gaussian.Prior(D), LinearGenerator(D, (2, 2, 1)), None, None, SIGMA)

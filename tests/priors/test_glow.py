@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from tests.builders import invented
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.priors.glow import Prior
+from tests.builders import invented
 
 
 def numpy_inverse(alpha, z):
@@ -108,15 +108,6 @@ def test_sample_is_the_flow_of_a_standard_normal_draw(d, float64):
     np.testing.assert_allclose(numpy_inverse(numpy_tree(alpha), np.asarray(z)), z0, atol=1e-9)
 
 
-def test_density_integrates_to_one():
-    prior, alpha = make(2)
-    axis = np.linspace(-16, 16, 321, dtype=np.float32)
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    log_p = np.asarray(log_prob(prior, alpha, grid), float)
-    assert np.max(log_p[np.max(np.abs(grid), axis=1) == 16]) < -15, "the grid cuts the density"
-    assert np.sum(np.exp(log_p)) * (axis[1] - axis[0]) ** 2 == pytest.approx(1, abs=1e-3)
-
-
 def test_gradient_of_alpha_sees_the_determinant(float64):
     """Eq. 6's gradient, through `prepare`, along random directions of every parameter at once."""
     prior, alpha = make(5)
@@ -128,12 +119,11 @@ def test_gradient_of_alpha_sees_the_determinant(float64):
 
     for seed in range(1, 4):
         direction = jax.tree.map(lambda leaf: 0.1 * leaf, invented(prior.init, seed))
-        h = 1e-3
         ahead, behind = (
-            jax.tree.map(lambda a, v, s=s: np.asarray(a + s * h * v), alpha, direction)
-            for s in (1, -1)
+            numpy_tree(jax.tree.map(lambda a, v, h=h: a + h * v, alpha, direction))
+            for h in (1e-3, -1e-3)
         )
-        expected = (numpy_log_prob(ahead, z) - numpy_log_prob(behind, z)) / (2 * h)
+        expected = (numpy_log_prob(ahead, z) - numpy_log_prob(behind, z)) / 2e-3
         np.testing.assert_allclose(slope_along(direction), expected, rtol=1e-4, atol=1e-4)
 
 
