@@ -152,7 +152,7 @@ def _train_step(
     for section, group in zip(OPTIMIZER_SECTIONS, gradients, strict=True):
         if jax.tree.leaves(group):
             rate = learning_rate(config.optimizer[section], state.step, steps_per_epoch)
-            metrics[f"grad_norm_{section}"] = optax.global_norm(group)
+            metrics[f"grad_norm_{section}"] = optax.tree.norm(group)
             metrics[f"learning_rate_{section}"] = rate
     state = apply(state, gradients)
     return state._replace(step=state.step + 1), metrics

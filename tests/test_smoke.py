@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+
 from tests.builders import CONFIGS
 
 KEYS = ("train/loss_generator", "train/loss_prior", "train/mse", "time/images_per_second")

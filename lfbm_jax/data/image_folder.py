@@ -207,7 +207,7 @@ def _arrange(names: list[str], place: Path) -> cache.Layout:
 
 def _without_common(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Drops the folders that all paths begin with, up to the splits."""
-    common = os.path.commonprefix(folders)
+    common = os.path.commonprefix(folders)  # noqa: RUF071 - of tuples, name by name
     depth = next((i for i, name in enumerate(common) if name in SPLITS), len(common))
     return [path[depth:] for path in folders]
 

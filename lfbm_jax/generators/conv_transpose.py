@@ -8,7 +8,8 @@ asks for the gradient with respect to W; these two paths are kept apart:
 
 `along_x` is the value and its derivative in x, each in a form chosen by platform and layer.
 `along_kernel` is zero and costs nothing until W is differentiated; its derivative in W is left
-to JAX, so that under `vmap` a batch's weight gradient is one product and not a sum of per-example ones.
+to JAX, so that under `vmap` a batch's weight gradient is one product and not a sum of per-example
+ones.
 """
 
 import dataclasses

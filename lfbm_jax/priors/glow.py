@@ -13,6 +13,8 @@ from lfbm_jax.errors import UserError
 
 # Standard deviation of the initial actnorm biases and log-scales.
 ACTNORM_STDDEV = 0.05
+# And of the kernels of the hidden layers of a coupling (ours; the paper gives none).
+KERNEL_STDDEV = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +130,16 @@ class Conditioner(nn.Module):
         hidden = first
         for i in range(2):
             hidden = nn.Dense(
-                self.hidden_width, use_bias=False, kernel_init=nn.initializers.normal(0.05)
+                self.hidden_width,
+                use_bias=False,
+                kernel_init=nn.initializers.normal(KERNEL_STDDEV),
+                param_dtype=float,
             )(hidden)
             actnorm = self.param(f"actnorm_{i}", _init_actnorm, self.hidden_width)
             hidden = nn.relu(bijectors.ActNorm(**actnorm).inverse(hidden))
-        output = nn.Dense(2 * self.features, kernel_init=nn.initializers.zeros)(hidden)
-        log_scale = self.param("log_scale", nn.initializers.zeros, (2 * self.features,))
+        width = 2 * self.features
+        output = nn.Dense(width, kernel_init=nn.initializers.zeros, param_dtype=float)(hidden)
+        log_scale = self.param("log_scale", nn.initializers.zeros, (width,), float)
         output = output * jnp.exp(bijectors.LOG_SCALE_FACTOR * log_scale)
         return output[: self.features], output[self.features :]
 
