@@ -81,6 +81,7 @@ def test_float64_agrees_to_1e_9_after_50_steps(devices, outcome):
     assert abs(one[0][-1]["mse"][-1] / one[0][0]["mse"][0] - 1) > 1e-4
 
 
+@pytest.mark.slow
 def test_float32_agrees_to_1e_5_at_first_and_2e_3_after_20_steps(outcome):
     many, one = outcome(8, False, 20), outcome(1, False, 20)
     for name, values in one[0][0].items():
