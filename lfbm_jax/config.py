@@ -48,6 +48,7 @@ def base() -> ml_collections.ConfigDict:
                 "num_epochs": 200,
                 "num_steps": 0,  # wins over num_epochs where not 0
                 "prior_inference_updates": 1,  # updates of alpha and phi for one of beta (Table 10)
+                "microbatch_size": 0,  # examples a device works on at once; 0: its share of a batch
                 "steps_per_call": 1,  # iterations between looks at the host
                 "log_every": 100,  # these three are rounded up to whole calls
                 "sample_every": 1000,
@@ -101,7 +102,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
     for key in at_least_one:
         _require(config.train[key] >= 1, f"train.{key}", config.train[key], "at least 1")
-    for key in ("num_epochs", "num_steps"):
+    for key in ("num_epochs", "num_steps", "microbatch_size"):
         _require(config.train[key] >= 0, f"train.{key}", config.train[key], "at least 0")
     for section, settings in config.optimizer.items():
         for key, upper in (("learning_rate", math.inf), ("decay_per_epoch", math.inf)):

@@ -6,7 +6,7 @@ the generator (Eq. 7). With an inference network the same objective is the negat
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,8 @@ def make_update(
         [devices, steps, shard] and the number of steps to take of these, at most all. It returns
         the new state and metrics with a leading axis of steps.
     """
-    train_step = functools.partial(_train_step, config, model, steps_per_epoch)
+    # jit: traced once, used twice.
+    train_step = jax.jit(functools.partial(_train_step, config, model, steps_per_epoch))
 
     @functools.partial(
         jax.pmap,
@@ -76,8 +77,8 @@ def make_update(
 
         steps = batches.index.shape[0]
         first = jax.tree.map(lambda array: array[0], batches)
-        _, metrics = jax.eval_shape(train_step, state, first)
-        history = jax.tree.map(lambda m: jnp.zeros((steps, *m.shape), m.dtype), metrics)
+        _, metrics = _zeros_like_result(train_step, state, first)
+        history = jax.tree.map(lambda m: jnp.stack([m] * steps), metrics)
         return jax.lax.fori_loop(0, num_steps, body, (state, history))
 
     return update
@@ -166,35 +167,65 @@ def _gradients(
     repeat: jax.Array | int,
     parameters: Parameters,
 ) -> tuple[Parameters, Metrics]:
-    """Gradients and metrics of the weighted mean over the examples of all devices."""
+    """Gradients and metrics of the weighted mean over the examples of all devices.
+
+    A device goes through its share in microbatches and adds up their gradients. These are taken
+    with respect to the prepared parameters, and through `prepare` once at the end.
+    """
     total_weight = jax.lax.psum(jnp.sum(batch.weight), sharding.AXIS)
+    prepared, through_prepare = jax.vjp(model.prepare, parameters)
 
-    def weighted_mean(values):
-        return jnp.sum(values * batch.weight.astype(values.dtype)) / total_weight
-
-    def share_of_loss(parameters):
-        prepared = model.prepare(parameters)
+    def share_of_loss(prepared, examples, total_weight):
         frozen = jax.lax.stop_gradient(prepared)
 
         def one_example(example):
             keys = {
-                "inference": key_for(
-                    config.seed, Purpose.INFERENCE, step, example.index, repeat
-                ),
-                "prior_loss": key_for(
-                    config.seed, Purpose.PRIOR_LOSS, step, example.index, repeat
-                ),
+                "inference": key_for(config.seed, Purpose.INFERENCE, step, example.index, repeat),
+                "prior_loss": key_for(config.seed, Purpose.PRIOR_LOSS, step, example.index, repeat),
             }
             x = to_unit_range(example.image)
             if config.data.horizontal_flip:
                 x = _flip(key_for(config.seed, Purpose.FLIP, step, example.index), x)
             return objective(model, prepared, frozen, keys, example._replace(image=x))
 
-        losses, metrics = jax.vmap(one_example)(batch)
-        return weighted_mean(losses), jax.tree.map(weighted_mean, metrics)
+        def share(values):
+            return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight
 
-    gradients, metrics = jax.grad(share_of_loss, has_aux=True)(parameters)
+        losses, metrics = jax.vmap(one_example)(examples)
+        return share(losses), jax.tree.map(share, metrics)
+
+    of_microbatch = jax.jit(jax.grad(share_of_loss, has_aux=True))  # jit: traced once, used twice
+
+    def add_microbatch(total, examples):
+        new = of_microbatch(prepared, examples, total_weight)
+        return jax.tree.map(jnp.add, total, new), None
+
+    microbatches = _microbatches(batch, config.train.microbatch_size)
+    first = jax.tree.map(lambda array: array[0], microbatches)
+    total = _zeros_like_result(of_microbatch, prepared, first, total_weight)
+    (gradients, metrics), _ = jax.lax.scan(add_microbatch, total, microbatches)
+    (gradients,) = through_prepare(gradients)
     return jax.lax.psum((gradients, metrics), sharding.AXIS)
+
+
+def _zeros_like_result(function: Callable, *args) -> Any:
+    """Zeros of the structure, shapes and types of function(*args)."""
+    result = jax.eval_shape(function, *args)
+    return jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), result)
+
+
+def _microbatches(batch: Example, size: int) -> Example:
+    """The batch with leading axes [microbatches, at most `size`], filled up with weight zero."""
+    total = batch.index.shape[0]
+    count = -(-total // (size or total))
+    fill = -total % count
+
+    def split(array):
+        filled = jnp.concatenate([array, array[:fill]])
+        return filled.reshape(count, -1, *array.shape[1:])
+
+    weight = jnp.pad(batch.weight, (0, fill)).reshape(count, -1)
+    return jax.tree.map(split, batch)._replace(weight=weight)
 
 
 def _apply_gradients(

@@ -410,3 +410,15 @@ def test_objective_of_any_prior_and_inference():
     np.testing.assert_allclose(gradient.alpha, -(z - alpha) + loss_noise)
     np.testing.assert_allclose(gradient.beta["bias"], -weighted)
     np.testing.assert_allclose(gradient.beta["matrix"], -np.outer(weighted, z))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_microbatches_change_nothing(size):
+    """8 examples, the first three of weight zero: one by one, and by three with one filled in."""
+    batches = jax.tree.map(lambda array: array[:, ::-1], examples())
+    whole, parts = (
+        update(initial(), batches, 2, **settings)
+        for settings in ({}, {"train.microbatch_size": size})
+    )
+    assert_close(parts[0], whole[0], rtol=1e-9)
+    assert_close(parts[1], whole[1], rtol=1e-9)

@@ -6,18 +6,21 @@ asks for the gradient with respect to W; these two paths are kept apart:
 
     y = along_x(W, x) + along_kernel(W, x)
 
-`along_x` is the value and its derivative in x, each in a form chosen by platform and layer.
-`along_kernel` is zero and costs nothing until W is differentiated; its derivative in W is left
-to JAX, so that under `vmap` a batch's weight gradient is one product and not a sum of per-example
-ones.
+`along_x` is the value and its derivative in x, each in a form chosen by platform and layer, with
+the weights laid out beforehand. `along_kernel` is zero and costs nothing until W is
+differentiated; its derivative in W is left to JAX, so that under `vmap` a batch's weight gradient
+is one product and not a sum of per-example ones.
 """
 
 import dataclasses
 import functools
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+
+from lfbm_jax.generators import overlap_add, winograd
 
 CONV_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -31,7 +34,7 @@ class ConvTranspose:
         stride: s.
         padding: p, rows and columns cut off every side of the full output.
         in_channels, out_channels: channels of x and y.
-        input_size: rows and columns of x; decides the form, not the result.
+        input_shape: rows and columns of x; decides the form, not the result.
     """
 
     kernel_size: int
@@ -39,25 +42,31 @@ class ConvTranspose:
     padding: int
     in_channels: int
     out_channels: int
-    input_size: int
+    input_shape: tuple[int, int]
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
         """[k, k, in, out]."""
         return (self.kernel_size, self.kernel_size, self.in_channels, self.out_channels)
 
-    @property
-    def output_size(self) -> int:
-        """Rows and columns of y for an input of `input_size`."""
-        return (self.input_size - 1) * self.stride - 2 * self.padding + self.kernel_size
+    def prepare(self, kernel: jax.Array) -> dict:
+        """Everything that depends on the weights alone; kernel [k, k, in, out].
 
-    def prepare(self, kernel: jax.Array):
-        """Everything that depends on the weights alone; differentiable; kernel [k, k, in, out]."""
-        return {"kernel": kernel}
+        Gradients flow through "kernel"; "matrices" are its values in the layout of the CPU's form,
+        and dropped by the compiler on other platforms.
+        """
+        matrices = self._form(kernel.dtype).lay_out(self, jax.lax.stop_gradient(kernel))
+        return {"kernel": kernel, "matrices": matrices}
 
-    def apply(self, prepared, x: jax.Array) -> jax.Array:
+    def apply(self, prepared: dict, x: jax.Array) -> jax.Array:
         """y [H', W', out] of x [H, W, in], both in the type of x."""
-        return _conv_transpose(self.stride, self.padding, prepared["kernel"], x)
+        return _conv_transpose(self, prepared, x)
+
+    def _form(self, dtype: jnp.dtype) -> ModuleType:
+        """The module that computes this layer fastest on a CPU (measured: see the README)."""
+        exact = jnp.finfo(dtype).bits >= 32  # Winograd's sums would cost bfloat16 its last digits.
+        wide = self.out_channels >= 16
+        return winograd if exact and wide and winograd.suits(self) else overlap_add
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> jax.Array:
@@ -68,23 +77,20 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int
         padding=padding,
         in_channels=kernel.shape[2],
         out_channels=kernel.shape[3],
-        input_size=x.shape[0],
+        input_shape=x.shape[:2],
     )
     return layer.apply(layer.prepare(kernel), x)
 
 
 def reference(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """The definition: every input pixel adds its multiple of the kernel to the output.
-
-    Shapes as in `conv_transpose`; slow, for tests.
-    """
+    """The definition, tap by tap; shapes as in `conv_transpose`; slow, for tests."""
     (height, width, _), (rows, columns, _, features) = x.shape, kernel.shape
     full_shape = ((height - 1) * stride + rows, (width - 1) * stride + columns, features)
     full = jnp.zeros(full_shape, x.dtype)
-    for i in range(height):
-        for j in range(width):
-            window = (slice(i * stride, i * stride + rows), slice(j * stride, j * stride + columns))
-            full = full.at[window].add(jnp.einsum("c,klcd->kld", x[i, j], kernel))
+    for k in range(rows):
+        for j in range(columns):
+            landing = (slice(k, k + height * stride, stride), slice(j, j + width * stride, stride))
+            full = full.at[landing].add(x @ kernel[k, j])
     return full[padding : full.shape[0] - padding, padding : full.shape[1] - padding]
 
 
@@ -93,188 +99,104 @@ def reference(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax
 # any order come out of these few lines.
 
 
-def _conv_transpose(stride, padding, kernel, x):
+def _conv_transpose(layer, prepared, x):
     """y = along_x + along_kernel, of the forward direction."""
-    along_kernel = _along_kernel(_forward, stride, padding, kernel, x)
-    return _along_x(stride, padding, kernel, x) + along_kernel
+    along_kernel = _along_kernel(_forward_by_kernel, layer, prepared["kernel"], x)
+    return _along_x(layer, prepared, x) + along_kernel
 
 
-def _input_gradient(stride, padding, kernel, g):
+def _input_gradient(layer, prepared, g):
     """The gradient of <g, y> in x, itself differentiable in g and in the kernel."""
-    return _along_g(stride, padding, kernel, g) + _along_kernel(
-        _backward, stride, padding, kernel, g
+    along_kernel = _along_kernel(_backward_by_kernel, layer, prepared["kernel"], g)
+    return _along_g(layer, prepared, g) + along_kernel
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _along_x(layer, prepared, x):
+    form = layer._form(x.dtype)
+    return jax.lax.platform_dependent(
+        prepared,
+        x,
+        cpu=lambda prepared, x: form.forward(layer, prepared["matrices"], x),
+        default=lambda prepared, x: _library_forward(layer, prepared["kernel"], x),
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _along_x(stride, padding, kernel, x):
-    return _forward(stride, padding, kernel, x)
-
-
 _along_x.defvjp(
-    lambda stride, padding, kernel, x: (_along_x(stride, padding, kernel, x), kernel),
-    lambda stride, padding, kernel, g: (None, _input_gradient(stride, padding, kernel, g)),
+    lambda layer, prepared, x: (_along_x(layer, prepared, x), prepared),
+    lambda layer, prepared, g: (None, _input_gradient(layer, prepared, g)),
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _along_g(stride, padding, kernel, g):
-    return _backward(stride, padding, kernel, g)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _along_g(layer, prepared, g):
+    form = layer._form(g.dtype)
+    return jax.lax.platform_dependent(
+        prepared,
+        g,
+        cpu=lambda prepared, g: form.backward(layer, prepared["matrices"], g),
+        default=lambda prepared, g: _library_backward(layer, prepared["kernel"], g),
+    )
 
 
 _along_g.defvjp(
-    lambda stride, padding, kernel, g: (_along_g(stride, padding, kernel, g), kernel),
-    lambda stride, padding, kernel, x: (None, _conv_transpose(stride, padding, kernel, x)),
+    lambda layer, prepared, g: (_along_g(layer, prepared, g), prepared),
+    lambda layer, prepared, x: (None, _conv_transpose(layer, prepared, x)),
 )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _along_kernel(direction, stride, padding, kernel, image):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _along_kernel(direction, layer, kernel, image):
     """Zeros of the shape of `direction`'s result, with its derivative in the kernel."""
-    out = jax.eval_shape(functools.partial(direction, stride, padding), kernel, image)
+    out = jax.eval_shape(functools.partial(direction, layer), kernel, image)
     return jnp.zeros(out.shape, out.dtype)
 
 
 @functools.partial(_along_kernel.defjvp, symbolic_zeros=True)
-def _along_kernel_jvp(direction, stride, padding, primals, tangents):
+def _along_kernel_jvp(direction, layer, primals, tangents):
     kernel, image = primals
-    zeros = _along_kernel(direction, stride, padding, kernel, image)
+    zeros = _along_kernel(direction, layer, kernel, image)
     if isinstance(tangents[0], SymbolicZero):
         return zeros, jnp.zeros_like(zeros)
-    return zeros, direction(stride, padding, tangents[0], image)
+    return zeros, direction(layer, tangents[0], image)
 
 
-def _forward(stride, padding, kernel, x):
-    """y of x in the platform's form."""
-    return jax.lax.platform_dependent(
-        kernel,
-        x,
-        cpu=functools.partial(_product_overlap_add, stride, padding),
-        default=functools.partial(_library_forward, stride, padding),
-    )
+# Both directions from the kernel as it is: plain functions that JAX can transpose.
 
 
-def _backward(stride, padding, kernel, g):
-    """The gradient in x of <g, y> in the platform's form."""
-    return jax.lax.platform_dependent(
-        kernel,
-        g,
-        cpu=functools.partial(_windows_product, stride, padding),
-        default=functools.partial(_library_backward, stride, padding),
-    )
+def _forward_by_kernel(layer, kernel, x):
+    def on_cpu(kernel, x):
+        return overlap_add.forward(layer, overlap_add.lay_out(layer, kernel), x)
+
+    library = functools.partial(_library_forward, layer)
+    return jax.lax.platform_dependent(kernel, x, cpu=on_cpu, default=library)
 
 
-# The library's convolution.
+def _backward_by_kernel(layer, kernel, g):
+    def on_cpu(kernel, g):
+        return overlap_add.backward(layer, overlap_add.lay_out(layer, kernel), g)
+
+    library = functools.partial(_library_backward, layer)
+    return jax.lax.platform_dependent(kernel, g, cpu=on_cpu, default=library)
 
 
-def _library_forward(stride, padding, kernel, x):
-    rows, columns = kernel.shape[:2]
+def _library_forward(layer, kernel, x):
+    overhang = layer.kernel_size - 1 - layer.padding
     return jax.lax.conv_general_dilated(
         x[None],
         kernel[::-1, ::-1],
         window_strides=(1, 1),
-        padding=[(rows - 1 - padding,) * 2, (columns - 1 - padding,) * 2],
-        lhs_dilation=(stride, stride),
+        padding=[(overhang, overhang)] * 2,
+        lhs_dilation=(layer.stride, layer.stride),
         dimension_numbers=CONV_DIMENSIONS,
     )[0]
 
 
-def _library_backward(stride, padding, kernel, g):
+def _library_backward(layer, kernel, g):
     return jax.lax.conv_general_dilated(
         g[None],
         kernel.swapaxes(2, 3),
-        window_strides=(stride, stride),
-        padding=[(padding, padding)] * 2,
+        window_strides=(layer.stride, layer.stride),
+        padding=[(layer.padding, layer.padding)] * 2,
         dimension_numbers=CONV_DIMENSIONS,
     )[0]
-
-
-# One matrix product and overlap-add. The full output (before the crop by p) is seen as blocks of
-# s x s pixels, and tap k = q s + r of the kernel as pixel r of the q-th block to the right: input
-# pixel i then adds to block i + q.
-
-
-def _taps(stride, kernel):
-    """[k, l, C, D] -> [C, Qh, s, Qw, s, D], with zeros where s does not divide the kernel size."""
-    rows, columns, channels, features = kernel.shape
-    kernel = jnp.pad(kernel, ((0, -rows % stride), (0, -columns % stride), (0, 0), (0, 0)))
-    blocks_h, blocks_w = -(-rows // stride), -(-columns // stride)
-    kernel = kernel.reshape(blocks_h, stride, blocks_w, stride, channels, features)
-    return kernel.transpose(4, 0, 1, 2, 3, 5)
-
-
-def _pixel_product(padding, kernel, x):
-    """y of a single pixel x [1, 1, C]: nothing overlaps, one product is all."""
-    full = jnp.einsum(
-        "c,klcd->kld", x[0, 0], kernel, preferred_element_type=_accumulator(x.dtype)
-    ).astype(x.dtype)
-    return full[padding : full.shape[0] - padding, padding : full.shape[1] - padding]
-
-
-def _pixel_product_gradient(padding, kernel, g):
-    """The gradient of <g, y> in that pixel, [1, 1, C]."""
-    full = jnp.pad(g, ((padding, padding), (padding, padding), (0, 0)))
-    product = jnp.einsum(
-        "kld,klcd->c", full, kernel, preferred_element_type=_accumulator(g.dtype)
-    )
-    return product.astype(g.dtype)[None, None]
-
-
-def _product_overlap_add(stride, padding, kernel, x):
-    if x.shape[:2] == (1, 1):
-        return _pixel_product(padding, kernel, x)
-    taps = _taps(stride, kernel)
-    products = jnp.einsum(
-        "hwc,cqrtud->hwqrtud", x, taps, preferred_element_type=_accumulator(x.dtype)
-    )
-    (height, width, blocks_h, _, blocks_w) = products.shape[:5]
-    full = sum(
-        jnp.pad(
-            products[:, :, q, :, t],
-            ((q, blocks_h - 1 - q), (t, blocks_w - 1 - t), (0, 0), (0, 0), (0, 0)),
-        )
-        for q in range(blocks_h)
-        for t in range(blocks_w)
-    )
-    full = full.transpose(0, 2, 1, 3, 4)
-    full = full.reshape(full.shape[0] * stride, full.shape[2] * stride, kernel.shape[3])
-    rows = (height - 1) * stride + kernel.shape[0]
-    columns = (width - 1) * stride + kernel.shape[1]
-    return full[padding : rows - padding, padding : columns - padding].astype(x.dtype)
-
-
-def _windows_product(stride, padding, kernel, g):
-    if (g.shape[0] + 2 * padding, g.shape[1] + 2 * padding) == kernel.shape[:2]:
-        return _pixel_product_gradient(padding, kernel, g)
-    taps = _taps(stride, kernel)
-    blocks_h, blocks_w = taps.shape[1], taps.shape[3]
-    height = (g.shape[0] + 2 * padding - kernel.shape[0]) // stride + 1
-    width = (g.shape[1] + 2 * padding - kernel.shape[1]) // stride + 1
-    rows = (height + blocks_h - 1) * stride
-    columns = (width + blocks_w - 1) * stride
-    g = jnp.pad(
-        g,
-        (
-            (padding, rows - padding - g.shape[0]),
-            (padding, columns - padding - g.shape[1]),
-            (0, 0),
-        ),
-    )
-    g = g.reshape(rows // stride, stride, columns // stride, stride, g.shape[-1])
-    g = g.transpose(0, 2, 1, 3, 4)
-    windows = jnp.stack(
-        [
-            jnp.stack([g[q : q + height, t : t + width] for t in range(blocks_w)], axis=2)
-            for q in range(blocks_h)
-        ],
-        axis=2,
-    )  # [H, W, Qh, Qw, s, s, D]
-    out = jnp.einsum(
-        "hwqtrud,cqrtud->hwc", windows, taps, preferred_element_type=_accumulator(g.dtype)
-    )
-    return out.astype(g.dtype)
-
-
-def _accumulator(dtype):
-    """The type that sums of products are kept in: at least float32."""
-    return jnp.promote_types(dtype, jnp.float32)

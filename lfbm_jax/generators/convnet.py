@@ -123,7 +123,7 @@ class Generator:
                 padding=padding,
                 in_channels=channels,
                 out_channels=features,
-                input_size=side,
+                input_shape=(side, side),
             )
             for (features, kernel, stride, padding), (side, _, channels) in zip(
                 self.layers, self._shapes(), strict=False

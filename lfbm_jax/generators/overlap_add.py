@@ -1,0 +1,94 @@
+"""Transposed convolution as one matrix product and overlap-add, for any kernel and stride.
+
+The full output (before the crop by the padding p) is seen as blocks of s x s pixels, and tap
+k = q s + r of the kernel as pixel r of the q-th block to the right: input pixel i adds to block
+i + q. The gradient in x gathers the same blocks into windows and multiplies once.
+
+Everything here is for one image; `layer` is a `conv_transpose.ConvTranspose`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def lay_out(layer: Any, kernel: jax.Array) -> jax.Array:
+    """The matrix of the product and its transpose, of a kernel [k, k, C, D].
+
+    [C, Qh, Qw, s, s, D], with zeros where s does not divide the kernel size.
+    """
+    missing = -layer.kernel_size % layer.stride
+    padded = jnp.pad(kernel, ((0, missing), (0, missing), (0, 0), (0, 0)))
+    return jnp.moveaxis(_blocks(padded, layer.stride), 4, 0)
+
+
+def forward(layer: Any, taps: jax.Array, x: jax.Array) -> jax.Array:
+    """The layer's output [H', W', D] of x [H, W, C]; taps: of `lay_out`."""
+    stride, size, padding = layer.stride, layer.kernel_size, layer.padding
+    products = multiply(x, taps)  # [H, W, Qh, Qw, s, s, D]
+    if x.shape[:2] == (1, 1):
+        blocks = products[0, 0]  # One pixel: nothing overlaps.
+    else:
+        last_row, last_column = taps.shape[1] - 1, taps.shape[2] - 1
+        blocks = sum(
+            jnp.pad(
+                products[:, :, q, t],
+                ((q, last_row - q), (t, last_column - t), (0, 0), (0, 0), (0, 0)),
+            )
+            for q in range(last_row + 1)
+            for t in range(last_column + 1)
+        )
+    full = blocks.transpose(0, 2, 1, 3, 4)
+    full = full.reshape(full.shape[0] * stride, full.shape[2] * stride, full.shape[4])
+    end_row, end_column = ((n - 1) * stride + size - padding for n in x.shape[:2])
+    return full[padding:end_row, padding:end_column]
+
+
+def backward(layer: Any, taps: jax.Array, g: jax.Array) -> jax.Array:
+    """The gradient in x, [H, W, C], of <g, y>; taps: of `lay_out`."""
+    stride, size, padding = layer.stride, layer.kernel_size, layer.padding
+    rows, columns = taps.shape[1:3]
+    height, width = ((n + 2 * padding - size) // stride + 1 for n in g.shape[:2])
+    ends = (
+        (height + rows - 1) * stride - padding - g.shape[0],
+        (width + columns - 1) * stride - padding - g.shape[1],
+    )
+    padded = jnp.pad(g, ((padding, ends[0]), (padding, ends[1]), (0, 0)))
+    blocks = _blocks(padded, stride)
+    if (height, width) == (1, 1):
+        windows = blocks[None, None]
+    else:
+        windows = jnp.stack(
+            [
+                jnp.stack([blocks[q : q + height, t : t + width] for t in range(columns)], axis=2)
+                for q in range(rows)
+            ],
+            axis=2,
+        )
+    return multiply_transposed(windows, taps)  # of windows [H, W, Qh, Qw, s, s, D]
+
+
+def multiply(image: jax.Array, matrix: jax.Array) -> jax.Array:
+    """[H, W, C] times [C, ...], [H, W, ...]; sums in at least float32."""
+    return _contract(image, matrix, ((2,), (0,)))
+
+
+def multiply_transposed(image: jax.Array, matrix: jax.Array) -> jax.Array:
+    """[H, W, ...] times the transpose of [C, ...], [H, W, C]; sums in at least float32."""
+    return _contract(image, matrix, (tuple(range(2, image.ndim)), tuple(range(1, matrix.ndim))))
+
+
+def _contract(image, matrix, axes):
+    accumulator = jnp.promote_types(image.dtype, jnp.float32)
+    product = jax.lax.dot_general(
+        image, matrix, (axes, ((), ())), preferred_element_type=accumulator
+    )
+    return product.astype(image.dtype)
+
+
+def _blocks(image: jax.Array, side: int) -> jax.Array:
+    """[H, W, ...] -> [H / side, W / side, side, side, ...]."""
+    height, width, *rest = image.shape
+    blocks = image.reshape(height // side, side, width // side, side, *rest)
+    return blocks.swapaxes(1, 2)
