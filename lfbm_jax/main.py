@@ -1,25 +1,21 @@
 """The command line: `python -m lfbm_jax.main --config=configs/digits.py`."""
 
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-import jax
 import ml_collections
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
+from lfbm_jax import cli, evaluate, model, plots, train, workdir
 from lfbm_jax import config as configuration
-from lfbm_jax import evaluate, model, plots, train, workdir
 from lfbm_jax.data import prepare
 from lfbm_jax.describe import describe
-from lfbm_jax.errors import UserError
 
 MODES = ("train", "evaluate", "sample", "describe", "prepare")
-USAGE_ERROR = 2
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
 _MODE = flags.DEFINE_enum(
@@ -38,7 +34,7 @@ _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lo
 def main(_: Sequence[str]) -> None:
     config = _CONFIG.value
     configuration.check(config)
-    _set_precision(config)
+    cli.set_precision(config)
     _MODE_FUNCTIONS[_MODE.value](config)
 
 
@@ -104,12 +100,6 @@ def _workdir() -> pathlib.Path:
     return pathlib.Path("runs") / name
 
 
-def _set_precision(config: ml_collections.ConfigDict) -> None:
-    """Float32 products are full float32 on accelerators too, unless the config allows less."""
-    products = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
-    jax.config.update("jax_default_matmul_precision", products[config.precision])
-
-
 def _newest_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
     pictures = (sorted((folder / kind).glob("*.png")) for kind in ("samples", "reconstructions"))
     return [found[-1] for found in pictures if found]
@@ -119,42 +109,13 @@ def _print_paths(paths: list[pathlib.Path]) -> None:
     print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
 
 
-def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
-    """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
-    try:
-        rest = flags.FLAGS(list(argv))
-        if _CONFIG.value is not None:
-            # A config file that cannot be loaded says so only when it is looked at.
-            _ = _CONFIG.value.seed
-    except Exception as error:  # A config file may raise anything.
-        _fail(str(error) or type(error).__name__)
-    if len(rest) > 1:
-        _fail(f"{rest[1]!r} is not a flag; flags start with --")
-    if _CONFIG.value is None:
-        _fail("--config is missing: give an experiment, such as --config=configs/digits.py")
-    return rest
-
-
-def _fail(message: str) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
-    sys.exit(USAGE_ERROR)
-
-
 def run(argv: Sequence[str] | None = None) -> None:
-    """Parses the command line and runs it; every error that a user can cause is one line."""
+    """Runs the command line; an interrupted training ends with the signal's status."""
     try:
-        app.run(main, argv=argv, flags_parser=_parse_flags)
-    except (UserError, FloatingPointError) as error:
-        _fail(str(error))
+        cli.run(main, _CONFIG, argv)
     except train.Interrupted as interrupted:
         print(interrupted, flush=True)
         sys.exit(128 + interrupted.signum)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        _fail(f"{os.strerror(error.errno)}: {error.filename}")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def _read(data: Any) -> cache.Reading:
         for name in ("train", "test")
         if name in builder.info.splits
     }
-    classes = getattr(builder.info.features.get("label"), "names", None)
+    features = builder.info.features
+    classes = features["label"].names if "label" in features else None
 
     def examples() -> Iterator[tuple[tuple[str, int | None], np.ndarray]]:
         for split, source in splits.items():

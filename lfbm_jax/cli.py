@@ -1,0 +1,69 @@
+"""What every command shares: flags, the precision of products, and errors as one line."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+import ml_collections
+from absl import app, flags
+
+from lfbm_jax.errors import UserError
+
+USAGE_ERROR = 2
+
+
+def set_precision(config: ml_collections.ConfigDict) -> None:
+    """Float32 products are full float32 on accelerators too, unless the config allows less."""
+    products = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
+    jax.config.update("jax_default_matmul_precision", products[config.precision])
+
+
+def run(
+    main: Callable[[Sequence[str]], None],
+    config: flags.FlagHolder,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parses the command line and runs `main`; every error that a user can cause is one line.
+
+    Args:
+        main: the command.
+        config: its flag --config.
+        argv: the command line; None for the process's own.
+    """
+
+    def parse(argv: Sequence[str]) -> Sequence[str]:
+        return _parse_flags(config, argv)
+
+    try:
+        app.run(main, argv=argv, flags_parser=parse)
+    except (UserError, FloatingPointError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        fail(f"{os.strerror(error.errno)}: {error.filename}")
+
+
+def fail(message: str) -> None:
+    """Ends the process with the status of a usage error and one line."""
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(USAGE_ERROR)
+
+
+def _parse_flags(config: flags.FlagHolder, argv: Sequence[str]) -> Sequence[str]:
+    """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
+    try:
+        rest = flags.FLAGS(list(argv))
+        if config.value is not None:
+            # A config file that cannot be loaded says so only when it is looked at.
+            _ = config.value.seed
+    except Exception as error:  # A config file may raise anything.
+        fail(str(error) or type(error).__name__)
+    if len(rest) > 1:
+        fail(f"{rest[1]!r} is not a flag; flags start with --")
+    if config.value is None:
+        fail("--config is missing: give an experiment, such as --config=configs/digits.py")
+    return rest
