@@ -36,4 +36,7 @@ def get_config(variants=""):
             "checkpoint_every": 500,
         }
     )
+    config.task.prior_fit.num_images = 0
+    config.task.classify.num_epochs = 60
+    config.tasks = ("generate", "reconstruct", "prior_fit", "classify")
     return configuration.finish(config, variants)

@@ -28,4 +28,5 @@ def get_config(variants=""):
         }
     )
     config.task.reconstruct.num_images = 1000
+    config.tasks = ("generate", "reconstruct", "prior_fit", "classify")
     return configuration.finish(config, variants)

@@ -58,6 +58,8 @@ def base() -> ml_collections.ConfigDict:
             "task": {
                 "generate": {"num_images": 1000, "batch_size": 100},
                 "reconstruct": {"num_images": 0, "batch_size": 100},  # 0: the whole test split
+                "prior_fit": {"num_images": 2000, "batch_size": 100},  # of each split; 0: all
+                "classify": {"num_images": 1000, "num_epochs": 20},
             },
             "paper": {},  # the paper's figures for each task, printed beside ours
             "precision": "float32",  # or tensorfloat32, bfloat16
@@ -147,3 +149,5 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
     )
     config.task.generate.update({"num_images": 8, "batch_size": 4})
     config.task.reconstruct.update({"num_images": 6, "batch_size": 4})
+    config.task.prior_fit.update({"num_images": 0, "batch_size": 16})
+    config.task.classify.update({"num_images": 8, "num_epochs": 1})

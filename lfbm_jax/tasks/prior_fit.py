@@ -1,0 +1,82 @@
+"""Does the learned prior match the aggregated posterior (section 3.4)?
+
+Latent vectors are inferred from images with the settings of training: z ~ (1/N) sum_i p(z|x_i),
+the aggregated posterior, which maximum likelihood fits the prior to.
+"""
+
+import ml_collections
+import numpy as np
+import scipy.stats
+
+from lfbm_jax.api import TrainedModel
+from lfbm_jax.data.cache import Cache
+from lfbm_jax.errors import UserError
+from lfbm_jax.report import ReportWriter
+
+
+def run(
+    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+) -> dict[str, float]:
+    """Compares the prior with a Gaussian, and latent vectors inferred with sampled ones.
+
+    `task.prior_fit.num_images` images of each split are used (0: all).
+
+    Figures, log-densities in nats: `test_log_p_z`, the mean log p(z) of latent vectors inferred
+    from test images, and `gaussian_test_log_p_z`, the same under the Gaussian with the mean and
+    the full covariance of those inferred from training images (a prior that is not normalised has
+    neither); `sampled_log_p_z`, of draws from the prior; `mmd`, the squared maximum mean
+    discrepancy between inferred and sampled vectors (see `squared_mmd`), and `mmd_standard_normal`,
+    between inferred vectors and as many draws from N(0, I).
+
+    Raises:
+        UserError: there is no test split, or there are too few training images for a covariance.
+    """
+    settings = config.task.prior_fit
+    if data.test is None:
+        raise UserError("task prior_fit needs a test split: set data.test_fraction")
+    train, test = (
+        model.infer(
+            split.spread(settings.num_images), seed, settings.batch_size, training_settings=True
+        ).z.astype(np.float64)
+        for seed, split in enumerate((data.train, data.test), start=config.seed)
+    )
+    if len(train) <= train.shape[1]:
+        raise UserError(
+            f"task.prior_fit.num_images: a covariance in {train.shape[1]} dimensions takes more"
+            f" than {len(train)} training images"
+        )
+    writer.describe(split="test", inference=dict(config.inference))
+    sampled, _ = model.sample(len(test), config.seed, settings.batch_size)
+    normal = np.random.default_rng(config.seed).standard_normal(test.shape)
+    figures = {
+        "num_images": len(test),
+        "mmd": squared_mmd(test, sampled.astype(np.float64)),
+        "mmd_standard_normal": squared_mmd(test, normal),
+    }
+    if model.model.prior.normalized:
+        gaussian = scipy.stats.multivariate_normal(train.mean(axis=0), np.cov(train.T))
+        figures |= {
+            "test_log_p_z": float(np.mean(model.log_prior(test.astype(sampled.dtype)))),
+            "gaussian_test_log_p_z": float(np.mean(gaussian.logpdf(test))),
+            "sampled_log_p_z": float(np.mean(model.log_prior(sampled))),
+        }
+    return figures
+
+
+def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
+    """Unbiased estimate of the squared maximum mean discrepancy of two samples [N, d] and [M, d].
+
+    With the kernel 1 / (1 + |a - b|^2 / d), whose scale is that of the distance between two
+    independent standard normal vectors (Gretton et al. 2012, Eq. 3). Zero in the mean where the
+    distributions agree; may be slightly negative.
+    """
+
+    def kernel(a, b):
+        squares = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
+        return 1 / (1 + np.maximum(squares, 0) / a.shape[1])
+
+    def within(a):
+        gram = kernel(a, a)
+        return (gram.sum() - np.trace(gram)) / (len(a) * (len(a) - 1))
+
+    return float(within(one) + within(other) - 2 * kernel(one, other).mean())
