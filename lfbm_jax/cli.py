@@ -8,6 +8,7 @@ import jax
 import ml_collections
 from absl import app, flags
 
+from lfbm_jax.data.cache import default_root
 from lfbm_jax.errors import UserError
 
 USAGE_ERROR = 2
@@ -17,6 +18,15 @@ def set_precision(config: ml_collections.ConfigDict) -> None:
     """Float32 products are full float32 on accelerators too, unless the config allows less."""
     products = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
     jax.config.update("jax_default_matmul_precision", products[config.precision])
+
+
+def keep_compiled_programs() -> None:
+    """Keeps what XLA compiles in the user's cache folder, so that the next run starts at once.
+
+    JAX_COMPILATION_CACHE_DIR names another folder.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(default_root() / "xla"))
 
 
 def run(

@@ -35,6 +35,7 @@ def main(_: Sequence[str]) -> None:
     config = _CONFIG.value
     configuration.check(config)
     cli.set_precision(config)
+    cli.keep_compiled_programs()
     _MODE_FUNCTIONS[_MODE.value](config)
 
 

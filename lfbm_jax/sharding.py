@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 AXIS = "devices"
+MEMORY_FOR_DATA = 0.25
 
 
 def replicate(tree: Any) -> Any:
@@ -19,6 +20,16 @@ def replicate(tree: Any) -> Any:
     layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     # A copy, never an alias: pmapped updates donate their state.
     return jax.tree.map(lambda leaf: jax.device_put(jnp.array(leaf), layout), tree)
+
+
+def has_room_for(size: int) -> bool:
+    """Whether an accelerator can keep `size` bytes of data and a model beside it.
+
+    False on a CPU, whose memory the data would only fill a second time.
+    """
+    device = jax.local_devices()[0]
+    memory = device.memory_stats() if device.platform != "cpu" else None
+    return memory is not None and size < MEMORY_FOR_DATA * memory.get("bytes_limit", 0)
 
 
 def shard_size(batch_size: int) -> int:

@@ -70,12 +70,13 @@ def train(
     bar = tqdm(total=num_steps, initial=step, desc="training", unit="step", dynamic_ncols=True)
     timer = _Timer(step)
     with contextlib.closing(writer), contextlib.closing(checkpoints), bar, _signals() as received:
+        examples = batches(step, settings.steps_per_call)
         while step < num_steps:
             # Calls end at multiples of steps_per_call whatever the step they begin at.
             end = min(num_steps, (step // settings.steps_per_call + 1) * settings.steps_per_call)
-            state, metrics = update(
-                state, batches(step, settings.steps_per_call), np.int32(end - step)
-            )
+            state, metrics = update(state, examples, np.int32(end - step))
+            if end < num_steps:  # Picked while the devices are at work.
+                examples = batches(end, settings.steps_per_call)
             metrics = jax.tree.map(lambda m, n=end - step: m[:n], jax.device_get(metrics))
             _check_finite(metrics, step)
             begin, step = step, end

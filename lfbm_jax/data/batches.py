@@ -23,10 +23,22 @@ class Batches:
         seed: of the order.
         batch_size: examples a step.
         exclude_labels: classes left out.
+        resident: whether all images are kept on the devices, which then pick their share; None:
+            on accelerators with plenty of room.
     """
 
-    def __init__(self, split: Split, seed: int, batch_size: int, exclude_labels: tuple = ()):
-        self._images = split.images
+    def __init__(
+        self,
+        split: Split,
+        seed: int,
+        batch_size: int,
+        exclude_labels: tuple = (),
+        resident: bool | None = None,
+    ):
+        if resident is None:
+            resident = sharding.has_room_for(split.images.nbytes)
+        self._images = sharding.replicate(split.images) if resident else split.images
+        self._pick = _pick_on_devices if resident else _pick_on_host
         self._rows = _rows_without(split.labels, len(split.images), exclude_labels)
         self._seed = seed
         self._batch_size = batch_size
@@ -39,7 +51,7 @@ class Batches:
         # Devices come first; the copy that ascontiguousarray makes is of indices, not of images.
         index = np.ascontiguousarray(np.stack(rows).reshape(shape).swapaxes(0, 1))
         weight = np.ascontiguousarray(np.stack(weights).reshape(shape).swapaxes(0, 1))
-        return Example(self._images[index], index, weight)
+        return Example(self._pick(self._images, index), index, weight)
 
     def _step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices (int32) and weights (float32) of one step, padded to whole device shards."""
@@ -51,6 +63,15 @@ class Batches:
         padded[: len(rows)] = rows
         weight = (np.arange(size) < len(rows)).astype(np.float32)
         return self._rows[padded].astype(np.int32), weight
+
+
+def _pick_on_host(images: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return images[index]
+
+
+@functools.partial(jax.pmap, in_axes=(None, 0))
+def _pick_on_devices(images: jax.Array, index: jax.Array) -> jax.Array:
+    return images[index]
 
 
 @functools.lru_cache(maxsize=2)

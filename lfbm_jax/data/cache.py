@@ -137,14 +137,18 @@ def by_split(keys: list[tuple[str, int | None]], classes: list[str] | None = Non
 
 def cache_root(data: Any) -> Path:
     """The folder all caches are in; UserError where that is inside the user's `data.dir`."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lfbm_jax")
-    root = (folder(data.cache_dir) if data.cache_dir else default).resolve()
+    root = (folder(data.cache_dir) if data.cache_dir else default_root()).resolve()
     if data.dir and root.is_relative_to(folder(data.dir).resolve()):
         raise UserError(
             f"data.cache_dir={data.cache_dir!r} ({root}) is inside data.dir={data.dir!r}, where"
             " nothing is ever written: name another folder with --config.data.cache_dir=FOLDER"
         )
     return root
+
+
+def default_root() -> Path:
+    """lfbm_jax in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lfbm_jax")
 
 
 def folder(text: str) -> Path:

@@ -113,6 +113,8 @@ def _input_gradient(layer, prepared, g):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _along_x(layer, prepared, x):
+    if "matrices" not in prepared:
+        return _forward_by_kernel(layer, prepared["kernel"], x)
     form = layer._form(x.dtype)
     return jax.lax.platform_dependent(
         prepared,
@@ -122,14 +124,23 @@ def _along_x(layer, prepared, x):
     )
 
 
-_along_x.defvjp(
-    lambda layer, prepared, x: (_along_x(layer, prepared, x), prepared),
-    lambda layer, prepared, g: (None, _input_gradient(layer, prepared, g)),
-)
+def _along_x_with_residuals(layer, prepared, x):
+    prepared = _without_matrices_if_learned(prepared)
+    return _along_x(layer, prepared, x.value), prepared
+
+
+def _along_x_gradient(layer, prepared, g):
+    zero = isinstance(g, SymbolicZero)
+    return None, None if zero else _input_gradient(layer, prepared, g)
+
+
+_along_x.defvjp(_along_x_with_residuals, _along_x_gradient, symbolic_zeros=True)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _along_g(layer, prepared, g):
+    if "matrices" not in prepared:
+        return _backward_by_kernel(layer, prepared["kernel"], g)
     form = layer._form(g.dtype)
     return jax.lax.platform_dependent(
         prepared,
@@ -143,6 +154,16 @@ _along_g.defvjp(
     lambda layer, prepared, g: (_along_g(layer, prepared, g), prepared),
     lambda layer, prepared, x: (None, _conv_transpose(layer, prepared, x)),
 )
+
+
+def _without_matrices_if_learned(prepared):
+    """The values; where a gradient in the kernel is asked for too, without the matrices.
+
+    That happens once an update, where the plain form's extra time is less than what it takes to
+    compile the other one a second time.
+    """
+    values = jax.tree.map(lambda leaf: leaf.value, prepared)
+    return {"kernel": values["kernel"]} if prepared["kernel"].perturbed else values
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

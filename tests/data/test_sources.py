@@ -4,6 +4,7 @@ import gzip
 import struct
 import tarfile
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -135,3 +136,14 @@ def test_an_epoch_visits_every_allowed_image_once():
         orders.append(seen.tolist())
     assert orders[0] != orders[1]
     np.testing.assert_array_equal(batches(2, 3).index[:, 1:2], batches(3, 1).index)
+
+
+def test_images_kept_on_the_devices_are_the_same():
+    images = np.random.default_rng(0).integers(0, 256, (23, 2, 2, 1), dtype=np.uint8)
+    on_host, on_device = (
+        Batches(Split(images, None), seed=1, batch_size=4, resident=resident)(3, 5)
+        for resident in (False, True)
+    )
+    assert isinstance(on_device.image, jax.Array)
+    for one, other in zip(on_host[:3], on_device[:3], strict=True):
+        np.testing.assert_array_equal(one, other)
