@@ -66,11 +66,12 @@ class InvertibleLinear(distrax.Bijector):
 class AffineCoupling(distrax.Bijector):
     """Transforms the second half of the vector by an affine map that the first half chooses.
 
-    z0 = [z1, (z2 + shift(z1)) * scale(z1)] with scale = sigmoid(raw + 2) in (0, 1), close to the
-    identity where the conditioner returns zeros (Glow, Kingma and Dhariwal, 2018, table 1).
+    z0 = [z1, (z2 + shift(z1)) * exp(log_scale(z1))].
 
     Args:
-        conditioner: maps z1 [d // 2] to (shift, raw), each [d - d // 2].
+        conditioner: maps z1 [d // 2] to (shift, log_scale), each [d - d // 2]. In Glow the scale
+            is sigmoid(raw + 2), close to the identity where a network returns zeros (Kingma and
+            Dhariwal, 2018, table 1).
     """
 
     def __init__(self, conditioner: Callable[[jax.Array], tuple[jax.Array, jax.Array]]):
@@ -79,19 +80,28 @@ class AffineCoupling(distrax.Bijector):
 
     def forward_and_log_det(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, second = _halves(x)
-        shift, log_scale = self._shift_and_log_scale(first)
+        shift, log_scale = self._conditioner(first)
         second = second * jnp.exp(-log_scale) - shift
         return jnp.concatenate([first, second]), -jnp.sum(log_scale)
 
     def inverse_and_log_det(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, second = _halves(y)
-        shift, log_scale = self._shift_and_log_scale(first)
+        shift, log_scale = self._conditioner(first)
         second = (second + shift) * jnp.exp(log_scale)
         return jnp.concatenate([first, second]), jnp.sum(log_scale)
 
-    def _shift_and_log_scale(self, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-        shift, raw = self._conditioner(first)
-        return shift, jax.nn.log_sigmoid(raw + 2.0)
+
+class Reverse(distrax.Bijector):
+    """The vector from last to first, so that the next coupling transforms the other half."""
+
+    def __init__(self):
+        super().__init__(event_ndims_in=1)
+
+    def forward_and_log_det(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x[::-1], jnp.zeros((), x.dtype)
+
+    def inverse_and_log_det(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return y[::-1], jnp.zeros((), y.dtype)
 
 
 def _halves(vector: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -97,14 +97,14 @@ def test_linear_multiplies_from_the_right():
 
 @each_size
 def test_coupling_formula(d):
-    """z0 = [z1, (z2 + shift(z1)) sigmoid(raw(z1) + 2)], and z1 does choose the map."""
+    """z0 = [z1, (z2 + shift(z1)) exp(log_scale(z1))], and z1 does choose the map."""
     steps = np.arange(d - d // 2)
     layer = bijectors.AffineCoupling(
         lambda first: (jnp.sum(first) + steps, jnp.prod(first) - steps)
     )
     z = np.linspace(-1.2, 1.7, d)
     first, second = z[: d // 2], z[d // 2 :]
-    expected = (second + np.sum(first) + steps) / (1 + np.exp(-(np.prod(first) - steps + 2)))
+    expected = (second + np.sum(first) + steps) * np.exp(np.prod(first) - steps)
     z0 = layer.inverse(jnp.array(z))
     np.testing.assert_array_equal(z0[: d // 2], jnp.array(first))
     np.testing.assert_allclose(z0[d // 2 :], expected, rtol=1e-5, atol=1e-6)
@@ -114,4 +114,11 @@ def test_coupling_log_det_stays_finite_where_the_scale_underflows():
     layer = bijectors.AffineCoupling(lambda first: (first, jnp.array([-300.0])))
     z0, log_det = layer.inverse_and_log_det(jnp.array([0.5, 1.0]))
     assert np.isfinite(z0).all()
-    np.testing.assert_allclose(log_det, -298.0, rtol=1e-6)
+    np.testing.assert_allclose(log_det, -300.0, rtol=1e-6)
+
+
+def test_reverse_is_its_own_inverse_and_keeps_volumes():
+    layer, x = bijectors.Reverse(), jnp.arange(5.0)
+    for turned, log_det in (layer.forward_and_log_det(x), layer.inverse_and_log_det(x)):
+        np.testing.assert_array_equal(turned, [4, 3, 2, 1, 0])
+        assert log_det == 0

@@ -1,0 +1,98 @@
+"""The energy-based prior of LEBM (Pang et al., 2020): p(z) proportional to exp(f(z)) N(z; 0, I)."""
+
+import dataclasses
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lfbm_jax.errors import UserError
+
+NEGATIVE_SLOPE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """f is a perceptron with LeakyReLU; draws are short runs of Langevin dynamics from N(0, I).
+
+    The settings are those of the LEBM authors' code.
+
+    Attributes:
+        latent_dim: d.
+        hidden_width: width of the hidden layers.
+        num_layers: linear layers, at least 1.
+        num_steps: Langevin steps of a draw.
+        step_size: s of these steps: drift s^2 / 2, noise s.
+        spectral_norm: whether every matrix is divided by its largest singular value.
+    """
+
+    latent_dim: int
+    hidden_width: int = 200
+    num_layers: int = 3
+    num_steps: int = 60
+    step_size: float = 0.4
+    spectral_norm: bool = False
+
+    normalized = False
+
+    def __post_init__(self):
+        for field in ("hidden_width", "num_layers", "num_steps"):
+            if getattr(self, field) < 1:
+                raise UserError(f"prior.{field}={getattr(self, field)}: must be at least 1")
+        if not self.step_size > 0:
+            raise UserError(f"prior.step_size={self.step_size}: must be positive")
+
+    def init(self, key: jax.Array) -> dict:
+        """Xavier-normal matrices and zero biases."""
+        widths = [self.latent_dim, *[self.hidden_width] * (self.num_layers - 1), 1]
+        keys = jax.random.split(key, self.num_layers)
+        return {
+            f"layer_{i}": {
+                "kernel": nn.initializers.xavier_normal()(keys[i], shape, float),
+                "bias": jnp.zeros(shape[1]),
+            }
+            for i, shape in enumerate(itertools.pairwise(widths))
+        }
+
+    def prepare(self, alpha: dict) -> dict:
+        """Matrices divided by their largest singular values, where that is asked for."""
+        if not self.spectral_norm:
+            return alpha
+        return {
+            name: {**layer, "kernel": layer["kernel"] / jnp.linalg.norm(layer["kernel"], ord=2)}
+            for name, layer in alpha.items()
+        }
+
+    def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
+        """f(z) + log N(z; 0, I): the log-density up to the constant log Z; z [d]."""
+        return self._f(prepared, z) + jnp.sum(jax.scipy.stats.norm.logpdf(z))
+
+    def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
+        """The end of a short run of Langevin dynamics from N(0, I), [d]."""
+        start_key, noise_key = jax.random.split(key)
+
+        def step(z, i):
+            gradient = jax.grad(self.log_prob, argnums=1)(prepared, z)
+            noise = jax.random.normal(jax.random.fold_in(noise_key, i), z.shape, z.dtype)
+            return z + 0.5 * self.step_size**2 * gradient + self.step_size * noise, None
+
+        start = jax.random.normal(start_key, (self.latent_dim,))
+        return jax.lax.scan(step, start, jnp.arange(self.num_steps))[0]
+
+    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
+        """-log p(z) with log Z replaced by f at one draw: its gradient in alpha is that of
+
+        E_p[f] - f(z), with the expectation estimated by the draw, and in z that of -log p(z).
+        """
+        negative = jax.lax.stop_gradient(self.sample(jax.lax.stop_gradient(prepared), key))
+        return self._f(prepared, negative) - self.log_prob(prepared, z)
+
+    def _f(self, prepared: dict, z: jax.Array) -> jax.Array:
+        hidden = z
+        for i in range(self.num_layers):
+            layer = prepared[f"layer_{i}"]
+            hidden = hidden @ layer["kernel"] + layer["bias"]
+            if i < self.num_layers - 1:
+                hidden = nn.leaky_relu(hidden, NEGATIVE_SLOPE)
+        return hidden[0]

@@ -1,0 +1,75 @@
+"""The energy-based prior: its count, its gradient, its chain and its spectral norm."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.priors.energy import Prior
+from tests.builders import invented
+
+
+def test_count_of_the_paper():
+    prior = Prior(128, hidden_width=1000)
+    shapes = jax.eval_shape(prior.init, jax.random.key(0))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == 1_131_001
+
+
+def test_without_energy_the_chain_keeps_its_stationary_variance():
+    """From N(0, I), the steps z (1 - s^2 / 2) + s noise end at variance 1 / (1 - s^2 / 4)."""
+    prior = Prior(3, hidden_width=2, num_steps=60, step_size=0.8)
+    alpha = jax.tree.map(jnp.zeros_like, prior.init(jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(1), 20_000)
+    z = np.asarray(jax.jit(jax.vmap(lambda key: prior.sample(alpha, key)))(keys))
+    variance = 1 / (1 - 0.8**2 / 4)
+    error = 5 * math.sqrt(2 / z.size) * variance
+    assert np.var(z) == pytest.approx(variance, abs=error)
+    assert abs(np.var(z) - 1) > 2 * error
+
+
+def test_energy_draws_the_chain_to_where_it_is_high():
+    """f(z) = c z_0 is linear: exp(f) N is N(c e_0, I)."""
+    prior = Prior(2, num_layers=1, num_steps=200, step_size=0.3)
+    alpha = {"layer_0": {"kernel": jnp.array([[1.5], [0.0]]), "bias": jnp.zeros(1)}}
+    keys = jax.random.split(jax.random.key(1), 20_000)
+    z = np.asarray(jax.jit(jax.vmap(lambda key: prior.sample(alpha, key)))(keys))
+    np.testing.assert_allclose(z.mean(axis=0), [1.5, 0.0], atol=0.04)
+
+
+def test_gradient_of_the_loss_is_that_at_the_draw_minus_that_at_the_data():
+    with jax.enable_x64(True):
+        prior = Prior(4, hidden_width=5, num_steps=3)
+        alpha, key = invented(prior.init), jax.random.key(2)
+        z = jnp.asarray(np.random.default_rng(0).normal(size=4))
+        found = jax.jit(jax.grad(prior.loss))(alpha, key, z)
+
+        def f(alpha, z):
+            hidden = z
+            for name, slope in (("layer_0", 0.2), ("layer_1", 0.2), ("layer_2", 1.0)):
+                hidden = hidden @ alpha[name]["kernel"] + alpha[name]["bias"]
+                hidden = jnp.maximum(hidden, slope * hidden)
+            return hidden[0]
+
+        negative = prior.sample(alpha, key)
+        at_data, at_draw = jax.grad(f)(alpha, z), jax.grad(f)(alpha, negative)
+        expected = jax.tree.map(lambda draw, data: draw - data, at_draw, at_data)
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_spectral_norm_makes_every_matrix_of_norm_one():
+    prior = Prior(4, hidden_width=5, spectral_norm=True)
+    alpha = invented(prior.init, scale=3.0)
+    for layer in prior.prepare(alpha).values():
+        singular = np.linalg.svd(layer["kernel"], compute_uv=False)
+        assert singular[0] == pytest.approx(1, rel=1e-5)
+    assert prior.prepare(alpha)["layer_1"]["bias"] is alpha["layer_1"]["bias"]
+
+
+@pytest.mark.parametrize("settings", [{"num_layers": 0}, {"num_steps": 0}, {"step_size": 0.0}])
+def test_bad_settings(settings):
+    with pytest.raises(UserError, match=f"prior.{next(iter(settings))}"):
+        Prior(4, **settings)
