@@ -66,10 +66,9 @@ def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
         if _PEER.value:
             spec = peer_spec(config, _PEER.value == "pytorch-compile", _torch_device(ready))
             peer = stack.enter_context(_worker([sys.executable, PEER, json.dumps(spec)]))
-            peer.answer()
             workers.append(peer)
-        for worker in workers:
-            worker.calibrate()
+            peer.calibrate(peer.answer()["first_seconds"])
+        ours.calibrate(ready["first_seconds"])
         for _ in tqdm(range(_STEPS.value), desc="measuring", unit="turn", leave=False):
             for worker in workers:
                 worker.take_turn()
@@ -176,10 +175,10 @@ class _Worker:
             raise UserError(f"the measured process ended with status {self._process.wait()}")
         return json.loads(line)
 
-    def calibrate(self) -> None:
-        """Chooses how many steps a turn has."""
-        seconds = self._ask(1)["seconds"]
-        self._steps_a_turn = math.ceil(TURN_SECONDS / seconds)
+    def calibrate(self, first_seconds: float) -> None:
+        """Chooses how many steps a turn has; the first step of all may be a slow one."""
+        if first_seconds < 10 * TURN_SECONDS:
+            self._steps_a_turn = math.ceil(TURN_SECONDS / self._ask(1)["seconds"])
 
     def take_turn(self) -> None:
         time.sleep(0.2)  # The other side's threads may still be spinning.
@@ -215,8 +214,14 @@ def _work(config: ml_collections.ConfigDict) -> None:
     """Takes steps as told, line by line; told 0, measures all that is not a step, and ends."""
     ceilings = [measure.ceiling_gflops(config.precision)]
     step = measure.Step(config)
-    _say({"compile_seconds": step.compile_seconds, "device": measure.device_name(),
-          "platform": jax.default_backend()})
+    _say(
+        {
+            "compile_seconds": step.compile_seconds,
+            "first_seconds": step.run(1),
+            "device": measure.device_name(),
+            "platform": jax.default_backend(),
+        }
+    )
     for line in sys.stdin:
         steps = int(line)
         if steps:

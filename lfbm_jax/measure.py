@@ -48,7 +48,6 @@ class Step:
         begin = time.perf_counter()
         self._update = update.lower(self._state, self._batch, np.int32(1)).compile()
         self.compile_seconds = time.perf_counter() - begin
-        self.run(1)
 
     def run(self, steps: int) -> float:
         """The seconds that a number of steps take."""
