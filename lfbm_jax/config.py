@@ -55,12 +55,7 @@ def base() -> ml_collections.ConfigDict:
                 "checkpoint_every": 1000,
             },
             "tasks": ("generate", "reconstruct"),
-            "task": {
-                "generate": {"num_images": 1000, "batch_size": 100},
-                "reconstruct": {"num_images": 0, "batch_size": 100},  # 0: the whole test split
-                "prior_fit": {"num_images": 2000, "batch_size": 100},  # of each split; 0: all
-                "classify": {"num_images": 1000, "num_epochs": 20},
-            },
+            "task": parts.task_settings("SETTINGS"),
             "paper": {},  # the paper's figures for each task, printed beside ours
             "precision": "float32",  # or tensorfloat32, bfloat16
             "deterministic": False,  # bit-for-bit repeatable on GPUs too, at some cost
@@ -147,7 +142,4 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
             "checkpoint_every": 1,
         }
     )
-    config.task.generate.update({"num_images": 8, "batch_size": 4})
-    config.task.reconstruct.update({"num_images": 6, "batch_size": 4})
-    config.task.prior_fit.update({"num_images": 0, "batch_size": 16})
-    config.task.classify.update({"num_images": 8, "num_epochs": 1})
+    config.task.update(parts.task_settings("SMOKE"))

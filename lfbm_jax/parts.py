@@ -48,6 +48,13 @@ def defaults(section: str, name: str) -> dict[str, Any]:
     }
 
 
+def task_settings(which: str) -> dict[str, dict[str, Any]]:
+    """Every task's default settings ("SETTINGS"), or those of a smoke run ("SMOKE")."""
+    return {
+        name: dict(getattr(find("tasks", name, "tasks"), which)) for name in names("tasks")
+    }
+
+
 def build(config: ml_collections.ConfigDict, section: str, **context: Any) -> Any:
     """The part that a config section describes.
 

@@ -2,12 +2,14 @@
 
 import ml_collections
 import numpy as np
-from sklearn.neural_network import MLPClassifier
 
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
 from lfbm_jax.report import ReportWriter
+
+SETTINGS = {"num_images": 1000, "num_epochs": 20}
+SMOKE = {"num_images": 8, "num_epochs": 1}
 
 CONFIDENT = 0.9
 HIDDEN = (256,)
@@ -27,6 +29,8 @@ def run(
     Raises:
         UserError: the images have no labels or there is no test split.
     """
+    from sklearn.neural_network import MLPClassifier  # Every command lists the tasks; few need it.
+
     settings = config.task.classify
     if data.test is None or data.train.labels is None:
         raise UserError("task classify needs labels and a test split: leave it out of tasks")

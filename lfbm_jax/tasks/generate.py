@@ -9,6 +9,9 @@ from lfbm_jax.api import TrainedModel
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.report import ReportWriter
 
+SETTINGS = {"num_images": 1000, "batch_size": 100}
+SMOKE = {"num_images": 8, "batch_size": 4}
+
 GRID = 100
 
 

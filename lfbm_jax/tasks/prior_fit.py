@@ -13,6 +13,9 @@ from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
 from lfbm_jax.report import ReportWriter
 
+SETTINGS = {"num_images": 2000, "batch_size": 100}  # images of each split; 0: all
+SMOKE = {"num_images": 0, "batch_size": 16}
+
 
 def run(
     model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter

@@ -8,6 +8,9 @@ from lfbm_jax.api import TrainedModel
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.report import ReportWriter
 
+SETTINGS = {"num_images": 0, "batch_size": 100}  # 0: the whole test split
+SMOKE = {"num_images": 6, "batch_size": 4}
+
 SHOWN = 50
 
 
