@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from lfbm_jax import sharding
+from lfbm_jax.inference import langevin
 from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Example, Model, Parameters, to_unit_range
+from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
 BATCH_SIZE = 100
 
@@ -78,6 +79,8 @@ class TrainedModel:
         seed: int = 0,
         batch_size: int = BATCH_SIZE,
         training_settings: bool = False,
+        masks: np.ndarray | None = None,
+        chain: int = 0,
     ) -> Inferred:
         """Infers the latent vectors of uint8 images [N, H, W, C].
 
@@ -86,16 +89,37 @@ class TrainedModel:
             seed: of the chains, together with the position of an image.
             batch_size: images a call.
             training_settings: whether to infer as in training instead of as in evaluation.
+            masks: 1 where a pixel is visible, [N, H, W, 1]; None where all are. The others are
+                not looked at, and not part of log_p_x_given_z. In evaluation `masked_inference`
+                infers from such images.
+            chain: 0, 1, ...: one of several independent starts for every image.
         """
         count = len(images)
         examples = Example(
-            images, np.arange(count, dtype=np.int32), np.ones(count, np.float32)
+            images, np.arange(count, dtype=np.int32), np.ones(count, np.float32), masks
         )
-        infer = self._infer_as_in_training if training_settings else self._infer
+        if training_settings:
+            infer = self._infer_as_in_training
+        else:
+            infer = self._infer if masks is None else self._infer_masked
         batches = sharding.map_over_examples(
-            functools.partial(infer, np.int32(seed)), self._parameters, examples, batch_size
+            functools.partial(infer, np.int32(seed), np.int32(chain)),
+            self._parameters,
+            examples,
+            batch_size,
         )
         return _concatenate(_progress(batches, count, "inferring"))
+
+    @property
+    def masked_inference(self) -> Any:
+        """How z is inferred from incomplete images: by eval_inference where that is able to.
+
+        Else, as for an encoder, by the Langevin dynamics that the prior and the generator define,
+        with its usual settings for evaluation (section 4.3).
+        """
+        if getattr(self.model.eval_inference, "takes_masks", False):
+            return self.model.eval_inference
+        return langevin.Inference(self.config.model.latent_dim, **langevin.EVALUATION)
 
     def decode(self, z: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """The images g(z), [N, H, W, C] in [-1, 1], of latent vectors [N, d]."""
@@ -117,11 +141,15 @@ class TrainedModel:
 
     @functools.cached_property
     def _infer(self) -> Any:
-        return _on_devices(self._inference(self.model.eval_inference), in_axes=(None, None, 0))
+        return self._inference(self.model.eval_inference)
 
     @functools.cached_property
     def _infer_as_in_training(self) -> Any:
-        return _on_devices(self._inference(self.model.inference), in_axes=(None, None, 0))
+        return self._inference(self.model.inference)
+
+    @functools.cached_property
+    def _infer_masked(self) -> Any:
+        return self._inference(self.masked_inference)
 
     @functools.cached_property
     def _decode(self) -> Any:
@@ -138,11 +166,12 @@ class TrainedModel:
     def _inference(self, inference: Any) -> Any:
         model = self.model
 
-        def infer(seed, parameters, example):
+        def infer(seed, chain, parameters, example):
             prepared = model.prepare(parameters)
-            example = example._replace(image=to_unit_range(example.image))
-            log_joint = model.log_joint(prepared, example.image, example.mask)
-            key = key_for(seed, Purpose.EVALUATION, example.index)
+            x = occlude(to_unit_range(example.image), example.mask)
+            example = example._replace(image=x)
+            log_joint = model.log_joint(prepared, x, example.mask)
+            key = key_for(seed, Purpose.EVALUATION, example.index, chain)
             posterior = inference.infer(prepared.phi, key, example, log_joint)
             log_p_z, log_p_x_given_z = log_joint(posterior.z)
             reconstruction = model.decode(prepared, posterior.z)
@@ -150,7 +179,7 @@ class TrainedModel:
                 posterior.z, reconstruction, log_p_z, log_p_x_given_z, posterior.info
             )
 
-        return infer
+        return _on_devices(infer, in_axes=(None, None, None, 0))
 
 
 def _on_devices(one_example: Any, in_axes: tuple = (None, 0)) -> Any:

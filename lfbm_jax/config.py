@@ -8,6 +8,7 @@ import ml_collections
 
 from lfbm_jax import parts
 from lfbm_jax.errors import UserError
+from lfbm_jax.inference import langevin
 
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
@@ -32,13 +33,14 @@ def base() -> ml_collections.ConfigDict:
                 "horizontal_flip": False,  # mirror a random half of the training images
                 "test_fraction": 0.0,  # share held out where the source has no test split
                 "exclude_labels": (),  # classes left out of training
+                "num_train": 0,  # so many of the training images; 0: all
+                "mask": "",  # hides pixels of the training images, as "salt_and_pepper:0.5" does
             },
             "model": {"latent_dim": 100, "sigma": 0.3},
             "prior": parts.defaults("prior", "glow"),
             "generator": parts.defaults("generator", "convnet"),
             "inference": parts.defaults("inference", "langevin"),
-            "eval_inference": parts.defaults("inference", "langevin")
-            | {"num_steps": 400, "noise": False},
+            "eval_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
             "optimizer": {
                 section: {"learning_rate": 4e-4, "b1": 0.5, "b2": 0.999, "decay_per_epoch": 0.998}
                 for section in ("generator", "prior", "inference")

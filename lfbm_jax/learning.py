@@ -15,7 +15,7 @@ import optax
 
 from lfbm_jax import sharding
 from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Example, Model, Parameters, to_unit_range
+from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
 # Config section of optimizer settings for each group of parameters.
 OPTIMIZER_SECTIONS = Parameters(alpha="prior", beta="generator", phi="inference")
@@ -109,7 +109,7 @@ def objective(
         "loss_generator": -log_p_x_given_z,
         "loss_prior": prior_loss,
         "log_joint": model.log_p_z(frozen, z) + log_p_x_given_z,
-        "mse": jnp.mean(jnp.square(x - image)),
+        "mse": jnp.mean(jnp.square(x - image), where=None if mask is None else mask > 0),
         **posterior.info,
     }
     return loss, metrics
@@ -183,10 +183,12 @@ def _gradients(
                 "inference": key_for(config.seed, Purpose.INFERENCE, step, example.index, repeat),
                 "prior_loss": key_for(config.seed, Purpose.PRIOR_LOSS, step, example.index, repeat),
             }
-            x = to_unit_range(example.image)
+            x, mask = to_unit_range(example.image), example.mask
             if config.data.horizontal_flip:
-                x = _flip(key_for(config.seed, Purpose.FLIP, step, example.index), x)
-            return objective(model, prepared, frozen, keys, example._replace(image=x))
+                key = key_for(config.seed, Purpose.FLIP, step, example.index)
+                x, mask = jax.tree.map(functools.partial(_flip, key), (x, mask))
+            example = example._replace(image=occlude(x, mask), mask=mask)
+            return objective(model, prepared, frozen, keys, example)
 
         def share(values):
             return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight

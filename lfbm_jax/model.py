@@ -119,6 +119,11 @@ def to_unit_range(image: jax.Array) -> jax.Array:
     return image.astype(float) / 127.5 - 1
 
 
+def occlude(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """x in [-1, 1] with the invisible pixels grey (0), so that nothing can make use of them."""
+    return x if mask is None else x * mask
+
+
 def build(config: ml_collections.ConfigDict) -> Model:
     """The model of a config; raises UserError where the config does not describe one."""
     if not config.model.sigma > 0:

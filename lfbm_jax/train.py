@@ -14,6 +14,7 @@ from tqdm import tqdm
 from lfbm_jax import learning, plots, sharding
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.checkpoints import Checkpoints
+from lfbm_jax.data import masks
 from lfbm_jax.data.batches import Batches
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.model import Model
@@ -46,8 +47,15 @@ def train(
         Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         FloatingPointError: a metric or a parameter is not finite; the last checkpoint stays.
     """
+    visible = masks.of_training_images(config, np.arange(len(data.train.images)))
+    if visible is not None:
+        masks.keep(visible, workdir / "masks.npy")
     batches = Batches(
-        data.train, config.seed, config.train.batch_size, tuple(config.data.exclude_labels)
+        data.train,
+        config.seed,
+        config.train.batch_size,
+        tuple(config.data.exclude_labels),
+        visible,
     )
     num_steps = config.train.num_steps or config.train.num_epochs * batches.steps_per_epoch
     checkpoints = Checkpoints(workdir)

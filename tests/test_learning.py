@@ -397,7 +397,7 @@ def test_objective_of_any_prior_and_inference():
         "loss_generator": -log_p_x_given_z,
         "loss_prior": prior_loss,
         "log_joint": log_p_z + log_p_x_given_z,
-        "mse": np.mean(residual(z) ** 2),
+        "mse": np.mean(residual(z)[seen] ** 2),
         "one": 1.0,
     }
     assert metrics.keys() == expected.keys()
@@ -410,6 +410,24 @@ def test_objective_of_any_prior_and_inference():
     np.testing.assert_allclose(gradient.alpha, -(z - alpha) + loss_noise)
     np.testing.assert_allclose(gradient.beta["bias"], -weighted)
     np.testing.assert_allclose(gradient.beta["matrix"], -np.outer(weighted, z))
+
+
+def test_hidden_pixels_are_not_looked_at():
+    """Whatever they hold, nothing changes, flips included; visible pixels do make a difference."""
+    batches = examples()
+    random = np.random.default_rng(5)
+    mask = random.integers(0, 2, (SLOTS, BATCH, *SHAPE), dtype=np.uint8)
+    changed = random.integers(0, 256, batches.image.shape, dtype=np.uint8)
+    one, other, visible = (
+        update(initial(), batches._replace(image=image, mask=mask), 2)
+        for image in (
+            batches.image,
+            np.where(mask == 1, batches.image, changed),
+            np.where(mask == 1, changed, batches.image),
+        )
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert np.all(np.abs(one[1]["mse"] - visible[1]["mse"]) > 1e-3)
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from typing import Any
 
+from lfbm_jax.data import masks
 from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.data.resize import Fit
 from lfbm_jax.errors import UserError
@@ -22,12 +23,16 @@ def prepare(data: Any) -> Cache:
         UserError: a value makes no sense, or the source cannot be read or the cache not written.
     """
     Fit.of(data)  # Raises.
+    if data.mask:
+        masks.parse(data.mask, data.image_size, "data.mask")  # Raises.
+    if data.num_train < 0:
+        raise UserError(f"data.num_train={data.num_train}: must be at least 0")
     if not 0 <= data.test_fraction < 1:
         raise UserError(f"data.test_fraction={data.test_fraction}: use a share from 0 to below 1")
     if data.source in _module_names():
         module = importlib.import_module(f"{__name__}.{data.source}")
         if hasattr(module, "prepare"):
-            return module.prepare(data)
+            return _shortened(module.prepare(data), data.num_train)
     raise UserError(f"data.source={data.source!r}: {did_you_mean(data.source, sources())}")
 
 
@@ -38,6 +43,18 @@ def sources() -> list[str]:
         for name in _module_names()
         if hasattr(importlib.import_module(f"{__name__}.{name}"), "prepare")
     ]
+
+
+def _shortened(cache: Cache, count: int) -> Cache:
+    """The cache with `count` training images, spread over all that there are; 0: with all."""
+    train = cache.train
+    if count == 0:
+        return cache
+    if count > len(train.images):
+        raise UserError(f"data.num_train={count}: there are {len(train.images)} training images")
+    rows = train.rows(count)
+    labels = None if train.labels is None else train.labels[rows]
+    return cache._replace(train=Split(train.images[rows], labels))
 
 
 def _module_names() -> list[str]:

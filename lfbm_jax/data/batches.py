@@ -23,6 +23,7 @@ class Batches:
         seed: of the order.
         batch_size: examples a step.
         exclude_labels: classes left out.
+        masks: uint8 [N, H, W, 1], 1 where a pixel of an image is visible; None where all are.
         resident: whether all images are kept on the devices, which then pick their share; None:
             on accelerators with plenty of room.
     """
@@ -33,11 +34,13 @@ class Batches:
         seed: int,
         batch_size: int,
         exclude_labels: tuple = (),
+        masks: np.ndarray | None = None,
         resident: bool | None = None,
     ):
+        data = (split.images, masks)
         if resident is None:
-            resident = sharding.has_room_for(split.images.nbytes)
-        self._images = sharding.replicate(split.images) if resident else split.images
+            resident = sharding.has_room_for(sum(array.nbytes for array in jax.tree.leaves(data)))
+        self._images, self._masks = sharding.replicate(data) if resident else data
         self._pick = _pick_on_devices if resident else _pick_on_host
         self._rows = _rows_without(split.labels, len(split.images), exclude_labels)
         self._seed = seed
@@ -51,7 +54,9 @@ class Batches:
         # Devices come first; the copy that ascontiguousarray makes is of indices, not of images.
         index = np.ascontiguousarray(np.stack(rows).reshape(shape).swapaxes(0, 1))
         weight = np.ascontiguousarray(np.stack(weights).reshape(shape).swapaxes(0, 1))
-        return Example(self._pick(self._images, index), index, weight)
+        image = self._pick(self._images, index)
+        mask = None if self._masks is None else self._pick(self._masks, index)
+        return Example(image, index, weight, mask)
 
     def _step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices (int32) and weights (float32) of one step, padded to whole device shards."""

@@ -37,15 +37,19 @@ class Split(NamedTuple):
     images: np.ndarray
     labels: np.ndarray | None
 
-    def spread(self, count: int) -> np.ndarray:
-        """Images [count, H, W, C] spread evenly over the split, all of them where count is 0.
+    def rows(self, count: int) -> np.ndarray:
+        """Indices [count] of images spread evenly over the split, of all where count is 0.
 
         Folders are read class by class, so that the first images would be of one class.
         """
         total = len(self.images)
-        if not 0 < count < total:
-            return np.asarray(self.images)
-        return self.images[np.arange(count) * total // count]
+        count = count if 0 < count < total else total
+        return np.arange(count) * total // count
+
+    def spread(self, count: int) -> np.ndarray:
+        """The images [count, H, W, C] of `rows`."""
+        whole = not 0 < count < len(self.images)
+        return np.asarray(self.images) if whole else self.images[self.rows(count)]
 
 
 class Cache(NamedTuple):

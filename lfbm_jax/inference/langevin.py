@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import LogJoint, Posterior
 
+# Evaluation without settings of its own: as the authors do, ascent of 400 steps.
+EVALUATION = {"num_steps": 400, "noise": False}
+
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
@@ -29,6 +32,8 @@ class Inference:
     num_steps: int = 20
     step_size: float = 0.1
     noise: bool = True
+
+    takes_masks = True  # log_joint may be of some pixels of the image only
 
     def __post_init__(self):
         if self.num_steps < 1:

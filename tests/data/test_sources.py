@@ -140,10 +140,44 @@ def test_an_epoch_visits_every_allowed_image_once():
 
 def test_images_kept_on_the_devices_are_the_same():
     images = np.random.default_rng(0).integers(0, 256, (23, 2, 2, 1), dtype=np.uint8)
+    split = Split(images, None)
     on_host, on_device = (
-        Batches(Split(images, None), seed=1, batch_size=4, resident=resident)(3, 5)
+        Batches(split, seed=1, batch_size=4, masks=255 - images, resident=resident)(3, 5)
         for resident in (False, True)
     )
     assert isinstance(on_device.image, jax.Array)
-    for one, other in zip(on_host[:3], on_device[:3], strict=True):
+    for one, other in zip(on_host, on_device, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_mask_goes_with_its_image():
+    images = np.random.default_rng(0).integers(0, 256, (23, 2, 2, 1), dtype=np.uint8)
+    batch = Batches(Split(images, None), seed=1, batch_size=4, masks=255 - images)(3, 5)
+    np.testing.assert_array_equal(batch.image, images[batch.index])
+    np.testing.assert_array_equal(batch.mask, 255 - images[batch.index])
+    assert Batches(Split(images, None), seed=1, batch_size=4)(3, 5).mask is None
+
+
+def test_fewer_training_images_are_spread_over_all(settings):
+    settings.update({"source": "embedded", "name": "digits", "test_fraction": 1 / 6})
+    whole = sources.prepare(settings)
+    settings.num_train = 600
+    fewer = sources.prepare(settings)
+    rows = np.arange(600) * len(whole.train.images) // 600
+    np.testing.assert_array_equal(fewer.train.images, whole.train.images[rows])
+    np.testing.assert_array_equal(fewer.train.labels, whole.train.labels[rows])
+    assert len(fewer.test.images) == len(whole.test.images)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"num_train": -1}, "data.num_train=-1"),
+        ({"num_train": 10_000}, "there are 48 training images"),
+        ({"mask": "center_box:8"}, "data.mask='center_box:8': hides all"),
+    ],
+)
+def test_settings_that_no_source_can_meet(setting, named, settings):
+    settings.update({"source": "synthetic", "name": "x", "test_fraction": 0.25} | setting)
+    with pytest.raises(UserError, match=named):
+        sources.prepare(settings)
