@@ -26,16 +26,25 @@ class ReportWriter:
         task: its name.
         step: how many iterations trained the model.
         config: of the run.
+        averaged: whether it has the moving average of the parameters; the files are then named
+            `<task>_averaged`.
     """
 
     def __init__(
-        self, workdir: pathlib.Path, task: str, step: int, config: ml_collections.ConfigDict
+        self,
+        workdir: pathlib.Path,
+        task: str,
+        step: int,
+        config: ml_collections.ConfigDict,
+        averaged: bool = False,
     ):
         self._folder = workdir / "reports"
-        self._task = task
+        self._task = task + ("_averaged" if averaged else "")
         self._step = step
         self._paper = config.paper.get(task)
         self._setup: dict[str, Any] = {"data": config.data.name, "seed": config.seed}
+        if averaged:
+            self._setup["parameters"] = f"moving average, decay {config.train.ema_decay}"
         self.pictures: list[pathlib.Path] = []
 
     def describe(self, **setting: Any) -> None:
