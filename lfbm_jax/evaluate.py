@@ -46,4 +46,4 @@ def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[
             writer = report.ReportWriter(workdir, name, model.step, config, averaged)
             paths.append(writer.write(task.run(model, data, config, writer)))
             paths += writer.pictures
-    return [*paths, report.write_index(workdir)]
+    return [*paths, *report.write_index(workdir)]
