@@ -12,6 +12,7 @@ from lfbm_jax.data.cache import default_root
 from lfbm_jax.errors import UserError
 
 USAGE_ERROR = 2
+CONFIG_IS_MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
 
 
 def set_precision(config: ml_collections.ConfigDict) -> None:
@@ -33,6 +34,8 @@ def run(
     main: Callable[[Sequence[str]], None],
     config: flags.FlagHolder,
     argv: Sequence[str] | None = None,
+    arguments: Sequence[str] = (),
+    needs_config: bool = True,
 ) -> None:
     """Parses the command line and runs `main`; every error that a user can cause is one line.
 
@@ -40,10 +43,15 @@ def run(
         main: the command.
         config: its flag --config.
         argv: the command line; None for the process's own.
+        arguments: names of what it takes besides flags; `main` gets them after the program's name.
+        needs_config: whether the command can do nothing without --config.
     """
 
     def parse(argv: Sequence[str]) -> Sequence[str]:
-        return _parse_flags(config, argv)
+        rest = _parse_flags(config, argv, arguments)
+        if needs_config and config.value is None:
+            fail(CONFIG_IS_MISSING)
+        return rest
 
     try:
         app.run(main, argv=argv, flags_parser=parse)
@@ -63,7 +71,9 @@ def fail(message: str) -> None:
     sys.exit(USAGE_ERROR)
 
 
-def _parse_flags(config: flags.FlagHolder, argv: Sequence[str]) -> Sequence[str]:
+def _parse_flags(
+    config: flags.FlagHolder, argv: Sequence[str], arguments: Sequence[str]
+) -> Sequence[str]:
     """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
     try:
         rest = flags.FLAGS(list(argv))
@@ -72,8 +82,9 @@ def _parse_flags(config: flags.FlagHolder, argv: Sequence[str]) -> Sequence[str]
             _ = config.value.seed
     except Exception as error:  # A config file may raise anything.
         fail(str(error) or type(error).__name__)
-    if len(rest) > 1:
-        fail(f"{rest[1]!r} is not a flag; flags start with --")
-    if config.value is None:
-        fail("--config is missing: give an experiment, such as --config=configs/digits.py")
+    count = len(rest) - 1
+    if count > len(arguments):
+        fail(f"{rest[len(arguments) + 1]!r} is not a flag; flags start with --")
+    if count < len(arguments):
+        fail(f"{arguments[count]} is missing")
     return rest

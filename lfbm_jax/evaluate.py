@@ -1,7 +1,9 @@
 """Runs the configured tasks on a trained model and writes the reports."""
 
+import functools
 import pathlib
 
+import jax
 import ml_collections
 
 from lfbm_jax import learning, parts, report
@@ -22,28 +24,22 @@ def restore(
     if not (workdir / "checkpoints").is_dir():
         raise UserError(f"--workdir={workdir}: no checkpoints there; train first (--mode=train)")
     checkpoints = Checkpoints(workdir)
-    state = checkpoints.restore(learning.init_state(config, model), step)
+    template = jax.eval_shape(functools.partial(learning.init_state, config, model))
+    state = checkpoints.restore(template, step)
     checkpoints.close()
     if state is None:
         raise UserError(f"--workdir={workdir}: no checkpoint there yet; train first (--mode=train)")
-    return TrainedModel(config, model, state.parameters, int(state.step), state.average)
+    return TrainedModel(config, model, state.parameters, int(state.step))
 
 
 def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Runs every task of the config; returns the paths of what a person would look at.
-
-    Where the parameters' moving average is kept, every task runs a second time, with that.
-    """
+    """Runs every task of the config; returns the paths of what a person would look at."""
     config = trained.config
     paths = []
     for name in config.tasks:
+        print(f"task {name} ...", flush=True)
+        writer = report.ReportWriter(workdir, name, trained.step, config)
         task = parts.find("tasks", name, "tasks")
-        for averaged in (False, True):
-            model = trained.averaged if averaged else trained
-            if model is None:
-                continue
-            print(f"task {name}{', averaged parameters' if averaged else ''} ...", flush=True)
-            writer = report.ReportWriter(workdir, name, model.step, config, averaged)
-            paths.append(writer.write(task.run(model, data, config, writer)))
-            paths += writer.pictures
-    return [*paths, *report.write_index(workdir)]
+        paths.append(writer.write(task.run(trained, data, config, writer)))
+        paths += writer.pictures
+    return [*paths, report.write_index(workdir)]

@@ -59,26 +59,36 @@ class Flow:
 
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """log p_alpha(z) in nats, Eq. 5; z [d]. The base contributes -(d/2) log 2 pi."""
-
-        def step(z, prepared_step):
-            return self._step(prepared_step).inverse_and_log_det(z)
-
-        z0, log_dets = jax.lax.scan(step, z, prepared)
-        return jnp.sum(jax.scipy.stats.norm.logpdf(z0)) + jnp.sum(log_dets)
+        z0, log_det = self._inverse_and_log_det(prepared, z)
+        return jnp.sum(jax.scipy.stats.norm.logpdf(z0)) + log_det
 
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
         """One exact draw z = f(z0), z0 ~ N(0, I), Eq. 1; [d]."""
+        return self.forward(prepared, jax.random.normal(key, (self.latent_dim,)))
+
+    def forward(self, prepared: dict, z0: jax.Array) -> jax.Array:
+        """z = f(z0), Eq. 1; [d]."""
 
         def step(z, prepared_step):
             return self._step(prepared_step).forward(z), None
 
-        z0 = jax.random.normal(key, (self.latent_dim,))
         return jax.lax.scan(step, z0, prepared, reverse=True)[0]
+
+    def inverse(self, prepared: dict, z: jax.Array) -> jax.Array:
+        """z0 = f^-1(z), [d]."""
+        return self._inverse_and_log_det(prepared, z)[0]
 
     def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
         """-log p_alpha(z): Eq. 6 is minus its gradient with respect to alpha."""
         del key
         return -self.log_prob(prepared, z)
+
+    def _inverse_and_log_det(self, prepared: dict, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def step(z, prepared_step):
+            return self._step(prepared_step).inverse_and_log_det(z)
+
+        z0, log_dets = jax.lax.scan(step, z, prepared)
+        return z0, jnp.sum(log_dets)
 
     def _init_step(self, key: jax.Array) -> dict:
         raise NotImplementedError

@@ -14,6 +14,7 @@ from lfbm_jax import cli, evaluate, model, plots, train, workdir
 from lfbm_jax import config as configuration
 from lfbm_jax.data import prepare
 from lfbm_jax.describe import describe
+from lfbm_jax.errors import UserError
 
 MODES = ("train", "evaluate", "sample", "describe", "prepare")
 
@@ -32,7 +33,7 @@ _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lo
 
 
 def main(_: Sequence[str]) -> None:
-    config = _CONFIG.value
+    config = _config()
     configuration.check(config)
     cli.set_precision(config)
     cli.keep_compiled_programs()
@@ -92,6 +93,15 @@ def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> m
     return model.build(config)
 
 
+def _config() -> ml_collections.ConfigDict:
+    """--config, or that of the work directory where only this is given."""
+    if _CONFIG.value is not None:
+        return _CONFIG.value
+    if _WORKDIR.value:
+        return workdir.load_config(_workdir())
+    raise UserError(f"{cli.CONFIG_IS_MISSING}, or the --workdir of a run")
+
+
 def _workdir() -> pathlib.Path:
     """--workdir, or runs/<config name>, variants included."""
     if _WORKDIR.value:
@@ -113,7 +123,7 @@ def _print_paths(paths: list[pathlib.Path]) -> None:
 def run(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; an interrupted training ends with the signal's status."""
     try:
-        cli.run(main, _CONFIG, argv)
+        cli.run(main, _CONFIG, argv, needs_config=False)
     except train.Interrupted as interrupted:
         print(interrupted, flush=True)
         sys.exit(128 + interrupted.signum)

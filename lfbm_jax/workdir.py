@@ -61,6 +61,11 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
 
 
+def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+    """config.json as the locked config that it was written from."""
+    return ml_collections.ConfigDict(_with_tuples(read_config(workdir))).lock()
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines `key: old -> new` for the keys that must agree and do not."""
     old, new = _flat(old), _flat(new)
@@ -75,6 +80,13 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """As JSON sees it: tuples are lists."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists, which is what JSON makes of tuples, as tuples again."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,13 +10,20 @@ STORAGE_NAMES = {"float32": "FloatStorage", "float64": "DoubleStorage", "int64":
 
 
 def save(path, state, legacy=False):
-    """Writes a dictionary of names and NumPy arrays."""
-    storages = {str(i): np.ascontiguousarray(array) for i, array in enumerate(state.values())}
+    """Writes a dictionary of names and NumPy arrays, integers or such dictionaries."""
+    storages = {}
     extra = _NONE if legacy else b""
-    content = b"}(" + b"".join(
-        _text(name) + _tensor(key, array, extra)
-        for name, (key, array) in zip(state, storages.items(), strict=True)
-    ) + b"u"
+
+    def write(value):
+        if isinstance(value, dict):
+            return b"}(" + b"".join(_text(k) + write(v) for k, v in value.items()) + b"u"
+        if isinstance(value, int):
+            return _int(value)
+        key = str(len(storages))
+        storages[key] = np.ascontiguousarray(value)
+        return _tensor(key, storages[key], extra)
+
+    content = write(state)
     if legacy:
         headers = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
         with open(path, "wb") as file:

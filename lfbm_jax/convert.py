@@ -1,0 +1,271 @@
+"""The authors' checkpoints: `python -m lfbm_jax.convert CKPT.pth --config=FILE --workdir=RUN`.
+
+Makes a work directory that evaluates and samples like one trained here. The sizes of the networks
+are read from the checkpoint and replace those of the config; what a checkpoint does not hold (the
+data, sigma, the inference settings) is the config's. PyTorch is not needed.
+
+Their checkpoint is a dictionary of `epoch`, `netF` (the flow), `netG` (the generator) and the
+optimizers' states, which are left: training that goes on from here starts Adam anew.
+"""
+
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from lfbm_jax import cli, learning, model, pytorch_file, workdir
+from lfbm_jax import config as configuration
+from lfbm_jax.checkpoints import Checkpoints
+from lfbm_jax.errors import UserError
+from lfbm_jax.model import Parameters
+
+# What their checkpoints hold; other parts of a config would be left without parameters.
+PARTS = {
+    "prior": "glow",
+    "generator": "convnet",
+    "inference": "langevin",
+    "eval_inference": "langevin",
+}
+# Their name of a step of the flow; step 0 is the first in the direction z -> z0, as here.
+STEP = "revnet2d_s.0.revnet2d_step_s.{}."
+# A copy of actnorm.b, and biases that the actnorm of the layer makes useless.
+UNUSED = re.compile(r"actnorm\.bias$|f\.fc_[12]\.b$")
+# Their convolutions are members 0, 3, 6, ... of a sequence; normalisation and ReLU stand between.
+MEMBERS_A_LAYER = 3
+# (stride, padding) of a layer after the first, by its kernel size; the first has (1, 0).
+GEOMETRY = {4: (2, 1), 3: (1, 1)}
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "the work directory to make; it must be new")
+
+
+class Converted(NamedTuple):
+    """What was read from a checkpoint.
+
+    Attributes:
+        epoch: how long it was trained.
+        alpha, beta: parameters of the glow prior and of the convnet generator, NumPy arrays.
+        layers: (features, kernel size) of every layer of the generator.
+    """
+
+    epoch: int
+    alpha: dict
+    beta: dict
+    layers: tuple[tuple[int, int], ...]
+
+
+def read(path: str | pathlib.Path) -> Converted:
+    """The epoch, alpha and beta of a checkpoint in the authors' format.
+
+    Raises:
+        UserError: it is no such file; an array is missing, of a wrong shape, not finite or unknown.
+    """
+    return read_state(pytorch_file.read(path), path)
+
+
+def read_state(content: Any, path: str | pathlib.Path) -> Converted:
+    """The same from the content of the file, which `path` names in errors."""
+    if not isinstance(content, Mapping) or not {"epoch", "netF", "netG"} <= content.keys():
+        raise UserError(f"{path}: has no 'epoch', 'netF' and 'netG', so it is not of this format")
+    if not isinstance(content["epoch"], int) or content["epoch"] < 0:
+        raise UserError(f"{path}: epoch is {content['epoch']!r}, not a number from 0 on")
+    networks = {name: _Arrays(f"{path}: {name}", content[name]) for name in ("netF", "netG")}
+    alpha = _read_flow(networks["netF"])
+    beta, layers = _read_generator(networks["netG"], latent_dim=alpha["linear"].shape[-1])
+    for arrays in networks.values():
+        arrays.check_all_taken()
+    return Converted(content["epoch"], alpha, beta, layers)
+
+
+def adapt(config: ml_collections.ConfigDict, converted: Converted) -> None:
+    """Puts the sizes of the checkpoint into a config; UserError where it has other parts.
+
+    Weights do not tell strides and paddings: they are the config's where its kernel sizes are
+    those of the checkpoint, else what the authors' networks have.
+    """
+    for section, name in PARTS.items():
+        if config[section].name != name:
+            raise UserError(
+                f"{section}.name={config[section].name!r}: the authors' checkpoints are for"
+                f" {name!r}; leave the variant out"
+            )
+    num_steps, latent_dim = converted.alpha["linear"].shape[:2]
+    hidden_width = converted.alpha["coupling"]["Dense_0"]["kernel"].shape[-1]
+    config.model.latent_dim = latent_dim
+    config.prior.update({"num_steps": num_steps, "hidden_width": hidden_width})
+    layers = _with_geometry(converted.layers, config.generator.layers)
+    config.generator.layers = layers
+    side = 1
+    for _, kernel, stride, padding in layers:
+        side = (side - 1) * stride - 2 * padding + kernel
+    config.data.update({"image_size": side, "channels": layers[-1][0]})
+
+
+def convert(
+    path: str | pathlib.Path, config: ml_collections.ConfigDict, folder: pathlib.Path
+) -> ml_collections.ConfigDict:
+    """Makes the work directory `folder`, whose only checkpoint has the epoch for its step.
+
+    Returns:
+        The config that is recorded there: `config` with the sizes of the checkpoint.
+
+    Raises:
+        UserError: the file cannot be converted, or the folder is a work directory already.
+    """
+    if (folder / "config.json").exists() or (folder / "checkpoints").exists():
+        raise UserError(f"--workdir={folder}: there is a run already; choose a new folder")
+    converted = read(path)
+    config = config.copy_and_resolve_references()
+    adapt(config, converted)
+    model.build(config)  # Raises where these sizes make no model.
+    parameters = Parameters(converted.alpha, converted.beta, phi={})
+    parameters = jax.tree.map(lambda array: jnp.asarray(array, float), parameters)
+    state = learning.first_state(config, parameters)
+    workdir.claim(folder, config)
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(state._replace(step=jnp.full_like(state.step, converted.epoch)))
+    checkpoints.close()
+    return config
+
+
+def main(argv: Sequence[str]) -> None:
+    if not _WORKDIR.value:
+        raise UserError("--workdir is missing: give a new folder, such as runs/authors_svhn")
+    config, folder = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+    configuration.check(config)
+    config = convert(argv[1], config, folder)
+    side = config.data.image_size
+    print(
+        f"latent vectors of {config.model.latent_dim}, {config.prior.num_steps} flow steps of width"
+        f" {config.prior.hidden_width}, images of {side} x {side} by {config.generator.layers}"
+    )
+    print(f"done; go on with\n  python -m lfbm_jax.main --mode=sample --workdir={folder}")
+
+
+def _read_flow(arrays: "_Arrays") -> dict:
+    """alpha, with a leading axis of steps."""
+    num_steps = arrays.count(STEP.format(r"(\d+)"))
+    d, _ = arrays.shape(STEP.format(0) + "invertible_1x1_conv.w", 2)
+    _, width = arrays.shape(STEP.format(0) + "f.fc_1.w", 2)
+    if d % 2:
+        raise UserError(f"{arrays.where}: {d} latent dimensions; this format has an even number")
+
+    def actnorm(prefix: str, size: int) -> dict:
+        return {
+            "bias": arrays.take(f"{prefix}actnorm.b", (1, size))[0],
+            "log_scale": arrays.take(f"{prefix}actnorm.logs", (1, size))[0],
+        }
+
+    def step(prefix: str) -> dict:
+        # Their couplings take the even outputs for the shift and the odd ones for the scale; ours
+        # take the first half and the second.
+        order = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])
+        net = f"{prefix}f."
+        return {
+            "actnorm": actnorm(prefix, d),
+            "linear": arrays.take(f"{prefix}invertible_1x1_conv.w", (d, d)),
+            "coupling": {
+                "Dense_0": {"kernel": arrays.take(f"{net}fc_1.w", (d // 2, width))},
+                "actnorm_0": actnorm(f"{net}fc_1.", width),
+                "Dense_1": {"kernel": arrays.take(f"{net}fc_2.w", (width, width))},
+                "actnorm_1": actnorm(f"{net}fc_2.", width),
+                "Dense_2": {
+                    "kernel": arrays.take(f"{net}fc_zeros.w", (width, d))[:, order],
+                    "bias": arrays.take(f"{net}fc_zeros.b", (1, d))[0, order],
+                },
+                "log_scale": arrays.take(f"{net}fc_zeros.logs", (1, d))[0, order],
+            },
+        }
+
+    steps = [step(STEP.format(i)) for i in range(num_steps)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
+
+
+def _read_generator(
+    arrays: "_Arrays", latent_dim: int
+) -> tuple[dict, tuple[tuple[int, int], ...]]:
+    """beta, and (features, kernel size) of every layer."""
+    last = arrays.count(r"gen\.(\d+)\.") - 1
+    beta, layers, channels = {}, [], latent_dim
+    for i in range(last // MEMBERS_A_LAYER + 1):
+        name = f"gen.{i * MEMBERS_A_LAYER}."
+        _, features, kernel, _ = arrays.shape(f"{name}weight", 4)
+        weight = arrays.take(f"{name}weight", (channels, features, kernel, kernel))
+        beta[f"layer_{i}"] = {
+            "kernel": weight.transpose(2, 3, 0, 1),
+            "bias": arrays.take(f"{name}bias", (features,)),
+        }
+        layers.append((features, kernel))
+        channels = features
+    return beta, tuple(layers)
+
+
+def _with_geometry(
+    layers: tuple[tuple[int, int], ...], known: Sequence[Sequence[int]]
+) -> tuple[tuple[int, int, int, int], ...]:
+    """(features, kernel size, stride, padding) of every layer, as `adapt` says."""
+    kernels = [kernel for _, kernel in layers]
+    if kernels == [kernel for _, kernel, _, _ in known]:
+        geometry = [tuple(rest) for _, _, *rest in known]
+    else:
+        unknown = [kernel for kernel in kernels[1:] if kernel not in GEOMETRY]
+        if unknown:
+            raise UserError(
+                f"netG: the stride of a layer with kernel size {unknown[0]} is not known; give"
+                f" generator.layers with the kernel sizes {kernels} in the config"
+            )
+        geometry = [(1, 0), *(GEOMETRY[kernel] for kernel in kernels[1:])]
+    return tuple((*layer, *rest) for layer, rest in zip(layers, geometry, strict=True))
+
+
+class _Arrays:
+    """A state dict from which every array is taken once, with the shape it must have."""
+
+    def __init__(self, where: str, arrays: Any):
+        self.where = where
+        if not isinstance(arrays, Mapping):
+            raise UserError(f"{where} is not a state dict")
+        self._left = {name: array for name, array in arrays.items() if not UNUSED.search(name)}
+
+    def count(self, pattern: str) -> int:
+        """One more than the largest number in a name; UserError where no name matches."""
+        found = (re.match(pattern, name) for name in self._left)
+        numbers = [int(match[1]) for match in found if match]
+        if not numbers:
+            raise UserError(f"{self.where} has no array named {pattern}")
+        return max(numbers) + 1
+
+    def shape(self, name: str, axes: int) -> tuple[int, ...]:
+        """The shape of an array; UserError unless it has so many axes."""
+        shape = np.shape(self._get(name))
+        if len(shape) != axes:
+            raise UserError(f"{self.where}.{name} has shape {shape}, but needs {axes} axes")
+        return shape
+
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        array = self._get(name)
+        if np.shape(array) != shape:
+            raise UserError(f"{self.where}.{name} has shape {np.shape(array)} instead of {shape}")
+        if not np.all(np.isfinite(array)):
+            raise UserError(f"{self.where}.{name} is not finite")
+        return self._left.pop(name)
+
+    def check_all_taken(self) -> None:
+        if self._left:
+            raise UserError(f"{self.where}.{next(iter(self._left))} is unknown to this format")
+
+    def _get(self, name: str) -> np.ndarray:
+        if name not in self._left:
+            raise UserError(f"{self.where}.{name} is missing")
+        return self._left[name]
+
+
+if __name__ == "__main__":
+    cli.run(main, _CONFIG, arguments=("CKPT.pth",))
