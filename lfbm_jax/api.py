@@ -45,21 +45,35 @@ class TrainedModel:
     """
 
     def __init__(
-        self, config: ml_collections.ConfigDict, model: Model, parameters: Parameters, step: int
+        self,
+        config: ml_collections.ConfigDict,
+        model: Model,
+        parameters: Parameters,
+        step: int,
+        average: Parameters | None = None,
     ):
         self.config = config
         self.model = model
         self.step = step
         self._parameters = sharding.replicate(parameters)
+        self._average = average
 
-    def with_parameters(self, parameters: Parameters, step: int) -> "TrainedModel":
+    def with_parameters(
+        self, parameters: Parameters, step: int, average: Parameters | None = None
+    ) -> "TrainedModel":
         """The same model at another moment of training; nothing is compiled again."""
         other = object.__new__(TrainedModel)
         # Shares the compiled functions, which are kept in the instance dictionary.
         other.__dict__.update(self.__dict__)
         other.step = step
         other._parameters = sharding.replicate(parameters)
+        other._average = average
         return other
+
+    @property
+    def averaged(self) -> "TrainedModel | None":
+        """The same model with the moving average of its parameters, or None where none is kept."""
+        return self.with_parameters(self._average, self.step) if self._average else None
 
     def sample(
         self, num: int, seed: int = 0, batch_size: int = BATCH_SIZE

@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from lfbm_jax import parts
+from lfbm_jax import parts, schedules
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import langevin
 
@@ -42,7 +42,16 @@ def base() -> ml_collections.ConfigDict:
             "inference": parts.defaults("inference", "langevin"),
             "eval_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
             "optimizer": {
-                section: {"learning_rate": 4e-4, "b1": 0.5, "b2": 0.999, "decay_per_epoch": 0.998}
+                section: {
+                    "learning_rate": 4e-4,
+                    "b1": 0.5,
+                    "b2": 0.999,
+                    "schedule": "per_epoch",  # or constant, cosine: see schedules.py
+                    "decay_per_epoch": 0.998,  # of per_epoch
+                    "decay_steps": 0,  # of cosine: the iteration at which the rate reaches 0
+                    "warmup_steps": 0,  # iterations of a linear ramp, with any schedule
+                    "clip_norm": 0.0,  # greatest norm of the group's gradient; 0: no clipping
+                }
                 for section in ("generator", "prior", "inference")
             },
             "train": {
@@ -51,6 +60,7 @@ def base() -> ml_collections.ConfigDict:
                 "num_steps": 0,  # wins over num_epochs where not 0
                 "prior_inference_updates": 1,  # updates of alpha and phi for one of beta (Table 10)
                 "microbatch_size": 0,  # examples a device works on at once; 0: its share of a batch
+                "ema_decay": 0.0,  # of the parameters' moving average, evaluated too; 0: none
                 "steps_per_call": 1,  # iterations between looks at the host
                 "log_every": 100,  # these three are rounded up to whole calls
                 "sample_every": 1000,
@@ -110,6 +120,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         for key in ("b1", "b2"):
             value = settings[key]
             _require(0 <= value < 1, f"optimizer.{section}.{key}", value, "in [0, 1)")
+        clip_norm = settings.clip_norm
+        _require(clip_norm >= 0, f"optimizer.{section}.clip_norm", clip_norm, "at least 0")
+        schedules.check(section, settings)
+    ema_decay = config.train.ema_decay
+    _require(0 <= ema_decay < 1, "train.ema_decay", ema_decay, "in [0, 1)")
     for task in config.tasks:
         parts.find("tasks", task, "tasks")
 

@@ -29,17 +29,24 @@ def restore(
     checkpoints.close()
     if state is None:
         raise UserError(f"--workdir={workdir}: no checkpoint there yet; train first (--mode=train)")
-    return TrainedModel(config, model, state.parameters, int(state.step))
+    return TrainedModel(config, model, state.parameters, int(state.step), state.average)
 
 
 def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Runs every task of the config; returns the paths of what a person would look at."""
+    """Runs every task of the config; returns the paths of what a person would look at.
+
+    Where the parameters' moving average is kept, every task runs a second time, with that.
+    """
     config = trained.config
     paths = []
     for name in config.tasks:
-        print(f"task {name} ...", flush=True)
-        writer = report.ReportWriter(workdir, name, trained.step, config)
         task = parts.find("tasks", name, "tasks")
-        paths.append(writer.write(task.run(trained, data, config, writer)))
-        paths += writer.pictures
-    return [*paths, report.write_index(workdir)]
+        for averaged in (False, True):
+            model = trained.averaged if averaged else trained
+            if model is None:
+                continue
+            print(f"task {name}{', averaged parameters' if averaged else ''} ...", flush=True)
+            writer = report.ReportWriter(workdir, name, model.step, config, averaged)
+            paths.append(writer.write(task.run(model, data, config, writer)))
+            paths += writer.pictures
+    return [*paths, *report.write_index(workdir)]

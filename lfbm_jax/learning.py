@@ -5,6 +5,7 @@ the generator (Eq. 7). With an inference network the same objective is the negat
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from lfbm_jax import sharding
+from lfbm_jax import schedules, sharding
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
@@ -30,11 +31,13 @@ class TrainState(NamedTuple):
         step: finished iterations of Algorithm 1, int32 [].
         parameters: alpha, beta, phi.
         moments: Adam's moments for each of them.
+        average: the exponential moving average of the parameters, or empty where there is none.
     """
 
     step: jax.Array
     parameters: Parameters
     moments: Parameters
+    average: Parameters | tuple[()] = ()
 
 
 def init_state(config: ml_collections.ConfigDict, model: Model) -> TrainState:
@@ -50,7 +53,8 @@ def first_state(config: ml_collections.ConfigDict, parameters: Parameters) -> Tr
         optimizer.init(group)
         for optimizer, group in zip(_optimizers(config), parameters, strict=True)
     )
-    return TrainState(jnp.zeros((), jnp.int32), parameters, Parameters(*moments))
+    average = parameters if config.train.ema_decay else ()
+    return TrainState(jnp.zeros((), jnp.int32), parameters, Parameters(*moments), average)
 
 
 def make_update(
@@ -120,13 +124,6 @@ def objective(
     return loss, metrics
 
 
-def learning_rate(
-    settings: ml_collections.ConfigDict, step: jax.Array, steps_per_epoch: int
-) -> jax.Array:
-    """The base rate, multiplied by `decay_per_epoch` after every epoch; step counts iterations."""
-    return settings.learning_rate * settings.decay_per_epoch ** (step // steps_per_epoch)
-
-
 def _train_step(
     config: ml_collections.ConfigDict,
     model: Model,
@@ -146,10 +143,9 @@ def _train_step(
     def update_all_but_generator(repeat, state):
         gradients, _ = compute(repeat, state.parameters)
         updated = apply(state, gradients)
-        return TrainState(
-            state.step,
-            updated.parameters._replace(beta=state.parameters.beta),
-            updated.moments._replace(beta=state.moments.beta),
+        return state._replace(
+            parameters=updated.parameters._replace(beta=state.parameters.beta),
+            moments=updated.moments._replace(beta=state.moments.beta),
         )
 
     if repeats > 1:
@@ -157,11 +153,13 @@ def _train_step(
     gradients, metrics = compute(repeats - 1, state.parameters)
     for section, group in zip(OPTIMIZER_SECTIONS, gradients, strict=True):
         if jax.tree.leaves(group):
-            rate = learning_rate(config.optimizer[section], state.step, steps_per_epoch)
+            schedule = schedules.learning_rate(config.optimizer[section], steps_per_epoch)
             metrics[f"grad_norm_{section}"] = optax.tree.norm(group)
-            metrics[f"learning_rate_{section}"] = rate
-    state = apply(state, gradients)
-    return state._replace(step=state.step + 1), metrics
+            metrics[f"learning_rate_{section}"] = jnp.asarray(schedule(state.step))
+    state = apply(state, gradients)._replace(step=state.step + 1)
+    if config.train.ema_decay:
+        state = state._replace(average=_average(config.train.ema_decay, state))
+    return state, metrics
 
 
 def _gradients(
@@ -252,11 +250,35 @@ def _apply_gradients(
         strict=True,
     )
     for section, optimizer, gradient, values, memory in groups:
-        rate = learning_rate(config.optimizer[section], state.step, steps_per_epoch)
+        settings = config.optimizer[section]
+        rate = schedules.learning_rate(settings, steps_per_epoch)(state.step)
+        if settings.clip_norm:
+            gradient = _clip(gradient, settings.clip_norm)
         direction, memory = optimizer.update(gradient, memory)
         parameters.append(jax.tree.map(functools.partial(_descend, rate), values, direction))
         moments.append(memory)
-    return TrainState(state.step, Parameters(*parameters), Parameters(*moments))
+    return state._replace(parameters=Parameters(*parameters), moments=Parameters(*moments))
+
+
+def _clip(gradient: Any, norm: float) -> Any:
+    """The gradient of one group of parameters, scaled down where it is longer than `norm`."""
+    clip = optax.clip_by_global_norm(norm)
+    return clip.update(gradient, clip.init(gradient))[0]
+
+
+def _average(decay: float, state: TrainState) -> Parameters:
+    """The moving average with the parameters after `state.step` iterations taken in.
+
+    Parameters of i iterations ago count decay^i, divided by the sum of these weights, so that what
+    training began with has no part in it.
+    """
+    rate = (1 - decay) / -jnp.expm1(state.step * math.log(decay))
+    mix = functools.partial(_mix, rate)
+    return jax.tree.map(mix, state.average, state.parameters)
+
+
+def _mix(rate: jax.Array, average: jax.Array, value: jax.Array) -> jax.Array:
+    return (average + rate * (value - average)).astype(value.dtype)
 
 
 def _descend(rate: jax.Array, value: jax.Array, direction: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -64,3 +65,12 @@ def save(picture: np.ndarray, path: pathlib.Path) -> pathlib.Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(picture)).save(path)
     return path
+
+
+def drawn(figure: Any) -> np.ndarray:
+    """A matplotlib figure as a uint8 picture [height, width, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # Slow to import, seldom needed.
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lfbm_jax import plots
+from lfbm_jax import page, plots
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 
@@ -26,16 +26,25 @@ class ReportWriter:
         task: its name.
         step: how many iterations trained the model.
         config: of the run.
+        averaged: whether it has the moving average of the parameters; the files are then named
+            `<task>_averaged`.
     """
 
     def __init__(
-        self, workdir: pathlib.Path, task: str, step: int, config: ml_collections.ConfigDict
+        self,
+        workdir: pathlib.Path,
+        task: str,
+        step: int,
+        config: ml_collections.ConfigDict,
+        averaged: bool = False,
     ):
         self._folder = workdir / "reports"
-        self._task = task
+        self._task = task + ("_averaged" if averaged else "")
         self._step = step
         self._paper = config.paper.get(task)
         self._setup: dict[str, Any] = {"data": config.data.name, "seed": config.seed}
+        if averaged:
+            self._setup["parameters"] = f"moving average, decay {config.train.ema_decay}"
         self.pictures: list[pathlib.Path] = []
 
     def describe(self, **setting: Any) -> None:
@@ -67,28 +76,37 @@ class ReportWriter:
         return path
 
 
-def write_index(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `reports/index.md` from the reports that are there; returns its path."""
+def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `reports/index.md` and `index.html` from the reports that are there; their paths."""
     folder = workdir / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"# Reports of {workdir.name}", ""]
-    for path in sorted(folder.glob("*.json")):
-        report = json.loads(path.read_text(encoding="utf-8"))
-        paper = report["paper"] or {}
+    reports = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    ]
+    title = f"Reports of {workdir.resolve().name}"
+    config = workdir / "config.json"
+    texts = {
+        "index.md": _markdown(title, reports),
+        "index.html": page.render(
+            title, reports, folder, config.read_text(encoding="utf-8") if config.exists() else ""
+        ),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
+
+
+def _markdown(title: str, reports: list[dict[str, Any]]) -> str:
+    lines = [f"# {title}", ""]
+    for report in reports:
         lines += [f"## {report['task']}, step {report['step']}", ""]
         lines += ["| figure | ours | paper |", "|---|---|---|"]
-        lines += [
-            f"| {name} | {value:.6g} | {paper.get(name, '-')} |"
-            for name, value in report["figures"].items()
-        ]
-        missing = [name for name in paper if name not in report["figures"]]
-        lines += [f"| {name} | not measured | {paper[name]} |" for name in missing]
+        rows = page.figure_rows(report["figures"], report["paper"])
+        lines += [f"| {name} | {ours} | {paper} |" for name, ours, paper in rows]
         lines += [""] + [f"![{name}]({name})" for name in report["setup"]["pictures"]] + [""]
         setup = {k: v for k, v in report["setup"].items() if k != "pictures"}
         lines += ["Setting: " + ", ".join(f"{k} {v}" for k, v in setup.items()), ""]
-    path = folder / "index.md"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
+    return "\n".join(lines)
 
 
 @functools.cache

@@ -65,7 +65,7 @@ def train(
     step = int(state.step)
     if step >= num_steps:
         print(f"already trained: checkpoint of step {step} in {workdir}", flush=True)
-        return TrainedModel(config, model, state.parameters, step)
+        return TrainedModel(config, model, state.parameters, step, state.average)
     if step:
         print(f"resuming from step {step} in {workdir}", flush=True)
         checkpoints.delete_after(step)
@@ -107,7 +107,7 @@ def train(
                     checkpoints.save(state)
             if received:
                 raise Interrupted(received[0], step)
-    return trained.with_parameters(state.parameters, step)
+    return trained.with_parameters(state.parameters, step, state.average)
 
 
 def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> None:

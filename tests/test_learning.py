@@ -306,11 +306,35 @@ def test_horizontal_flips_are_of_index_and_step():
     assert_close(first_gradients(state.moments)[1], of_generator)
 
 
-def test_learning_rate_counts_epochs():
-    settings = make_config().optimizer.generator
-    steps = np.arange(7)
-    found = [float(learning.learning_rate(settings, step, 3)) for step in steps]
-    np.testing.assert_allclose(found, 1e-2 * 0.9 ** np.array([0, 0, 0, 1, 1, 1, 2]))
+def test_average_weighs_recent_parameters_most_and_the_initial_ones_not_at_all():
+    batches, decay = examples(), 0.6
+    state = initial()._replace(average=initial().parameters)
+    after, _ = update(state, batches, SLOTS, **{"train.ema_decay": decay})
+    each, current = [], initial()
+    for i in range(SLOTS):
+        current, _ = update(current, row(batches, i), 1)
+        each.append(current.parameters)
+    weights = decay ** np.arange(SLOTS)[::-1]
+    expected = jax.tree.map(lambda *p: np.average(p, axis=0, weights=weights), *each)
+    assert_close(after.average, expected)
+    assert_close(after.parameters, current.parameters)
+
+
+def test_clipping_shortens_a_gradient_that_is_too_long():
+    """The prior's is four times as long as allowed, the generator's a quarter of that."""
+    batches = examples()
+    state, metrics = update(initial(), batches, 1)
+    norms = {section: float(metrics[f"grad_norm_{section}"][0]) for section in NORMS}
+    settings = {f"optimizer.{name}.clip_norm": NORMS[name] * norms[name] for name in NORMS}
+    clipped, logged = update(initial(), batches, 1, **settings)
+    of_prior, of_generator, _ = first_gradients(clipped.moments)
+    plain_prior, plain_generator, _ = first_gradients(state.moments)
+    assert_close(of_prior, jax.tree.map(lambda g: g / 4, plain_prior))
+    assert_close(of_generator, plain_generator)
+    assert {name: logged[f"grad_norm_{name}"][0] for name in NORMS} == pytest.approx(norms)
+
+
+NORMS = {"prior": 0.25, "generator": 4.0}
 
 
 def test_init_state_is_a_function_of_the_seed():
