@@ -9,7 +9,7 @@ import ml_collections
 from absl import app, flags
 
 from lfbm_jax.data.cache import default_root
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import Interrupted, UserError
 
 USAGE_ERROR = 2
 CONFIG_IS_MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
@@ -32,24 +32,27 @@ def keep_compiled_programs() -> None:
 
 def run(
     main: Callable[[Sequence[str]], None],
-    config: flags.FlagHolder,
+    config: flags.FlagHolder | None,
     argv: Sequence[str] | None = None,
-    arguments: Sequence[str] = (),
+    arguments: Sequence[str] | None = (),
     needs_config: bool = True,
 ) -> None:
     """Parses the command line and runs `main`; every error that a user can cause is one line.
 
+    An interrupted training has been saved; the process ends with the signal's status.
+
     Args:
         main: the command.
-        config: its flag --config.
+        config: its flag --config; None where it has none.
         argv: the command line; None for the process's own.
         arguments: names of what it takes besides flags; `main` gets them after the program's name.
+            None: any number.
         needs_config: whether the command can do nothing without --config.
     """
 
     def parse(argv: Sequence[str]) -> Sequence[str]:
         rest = _parse_flags(config, argv, arguments)
-        if needs_config and config.value is None:
+        if config is not None and needs_config and config.value is None:
             fail(CONFIG_IS_MISSING)
         return rest
 
@@ -57,6 +60,9 @@ def run(
         app.run(main, argv=argv, flags_parser=parse)
     except (UserError, FloatingPointError) as error:
         fail(str(error))
+    except Interrupted as interrupted:
+        print(interrupted, flush=True)
+        sys.exit(128 + interrupted.signum)
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
@@ -72,16 +78,18 @@ def fail(message: str) -> None:
 
 
 def _parse_flags(
-    config: flags.FlagHolder, argv: Sequence[str], arguments: Sequence[str]
+    config: flags.FlagHolder | None, argv: Sequence[str], arguments: Sequence[str] | None
 ) -> Sequence[str]:
     """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
     try:
         rest = flags.FLAGS(list(argv))
-        if config.value is not None:
+        if config is not None and config.value is not None:
             # A config file that cannot be loaded says so only when it is looked at.
             _ = config.value.seed
     except Exception as error:  # A config file may raise anything.
         fail(str(error) or type(error).__name__)
+    if arguments is None:
+        return rest
     count = len(rest) - 1
     if count > len(arguments):
         fail(f"{rest[len(arguments) + 1]!r} is not a flag; flags start with --")

@@ -10,7 +10,6 @@ import json
 import pathlib
 import runpy
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -193,12 +192,8 @@ def _setting(config: ml_collections.ConfigDict) -> str:
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; an interrupted training ends with the signal's status."""
-    try:
-        cli.run(main, _CONFIG, argv)
-    except train.Interrupted as interrupted:
-        print(interrupted, flush=True)
-        sys.exit(128 + interrupted.signum)
+    """Runs the command line."""
+    cli.run(main, _CONFIG, argv)
 
 
 if __name__ == "__main__":

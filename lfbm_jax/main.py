@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -121,12 +120,8 @@ def _print_paths(paths: list[pathlib.Path]) -> None:
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; an interrupted training ends with the signal's status."""
-    try:
-        cli.run(main, _CONFIG, argv, needs_config=False)
-    except train.Interrupted as interrupted:
-        print(interrupted, flush=True)
-        sys.exit(128 + interrupted.signum)
+    """Runs the command line."""
+    cli.run(main, _CONFIG, argv, needs_config=False)
 
 
 if __name__ == "__main__":

@@ -17,25 +17,12 @@ from lfbm_jax.checkpoints import Checkpoints
 from lfbm_jax.data import masks
 from lfbm_jax.data.batches import Batches
 from lfbm_jax.data.cache import Cache
+from lfbm_jax.errors import Interrupted
 from lfbm_jax.model import Model
 from lfbm_jax.writers import Writer
 
 SAMPLE_GRID = 64
 RECONSTRUCTIONS = 20
-
-
-class Interrupted(Exception):
-    """A signal asked the run to stop; it has been saved.
-
-    Attributes:
-        signum: which signal.
-        step: the last saved step.
-    """
-
-    def __init__(self, signum: int, step: int):
-        super().__init__(f"saved at step {step}, run the same command to go on")
-        self.signum = signum
-        self.step = step
 
 
 def train(

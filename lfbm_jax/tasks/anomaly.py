@@ -52,7 +52,7 @@ def run(
             f" data.exclude_labels={labels}: it takes both kinds, raise task.anomaly.num_images"
         )
     chains = [
-        model.infer(images, config.seed + chain, settings.batch_size)
+        model.infer(images, config.seed, settings.batch_size, chain=chain)
         for chain in range(settings.num_chains)
     ]
     log_p_z = np.stack([chain.log_p_z for chain in chains])

@@ -1,0 +1,67 @@
+"""The driver of Table 4: which runs there are, and that those with a report are passed over."""
+
+import json
+
+import pytest
+
+from lfbm_jax import anomaly
+from lfbm_jax.errors import UserError
+from tests.builders import experiment
+
+
+def test_every_run_holds_out_its_digit_and_has_its_seed(tmp_path):
+    config = experiment("mnist_anomaly")
+    runs = {
+        str(folder.relative_to(tmp_path)): run
+        for folder, run in anomaly.each_run(config, [4, 0], 2, tmp_path)
+    }
+    names = ["digit-4/seed-0", "digit-0/seed-0", "digit-4/seed-1", "digit-0/seed-1"]
+    assert list(runs) == names
+    assert [run.data.exclude_labels for run in runs.values()] == [(4,), (0,), (4,), (0,)]
+    assert [run.seed for run in runs.values()] == [0, 0, 1, 1]
+    assert runs[names[0]].paper.anomaly.auprc == 0.812
+    assert runs[names[1]].paper.to_dict() == {}
+    assert config.data.exclude_labels == (1,), "the given config is left alone"
+
+
+def test_runs_with_a_report_are_passed_over(tmp_path, monkeypatch):
+    trained = []
+
+    def evaluate(config, data, folder):
+        trained.append((config.data.exclude_labels, config.seed))
+        (folder / "reports").mkdir()
+        (folder / "reports" / "anomaly.json").write_text(json.dumps({}))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(anomaly.train, "train", lambda config, built, data, folder: config)
+    monkeypatch.setattr(anomaly.evaluate, "evaluate", evaluate)
+    runs = list(anomaly.each_run(experiment("mnist_anomaly"), [1, 7], 2, tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        anomaly.run_all(runs, None)
+    assert trained == [((1,), 0), ((7,), 0)]
+    anomaly.run_all(runs, None)
+    assert trained[2:] == [((1,), 1), ((7,), 1)]
+    anomaly.run_all(runs, None)
+    assert len(trained) == 4
+    with pytest.raises(UserError, match="sigma"):
+        config = experiment("mnist_anomaly")
+        config.model.sigma *= 2
+        anomaly.run_all(list(anomaly.each_run(config, [1], 1, tmp_path)), None)
+
+
+@pytest.mark.slow
+def test_command_line(run_python, tmp_path):
+    """On made-up images, whose labels are 0 and 1."""
+    command = ["-m", "lfbm_jax.anomaly", "--config=configs/mnist_anomaly.py:smoke"]
+    command += [f"--workdir={tmp_path / 'runs'}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
+    done = run_python([*command, "--digits=0,1", "--seeds=1"])
+    table = (tmp_path / "runs" / "tables.md").read_text()
+    assert table in done.stdout
+    for digit in (0, 1):
+        run = tmp_path / "runs" / f"digit-{digit}" / "seed-0"
+        report = json.loads((run / "reports" / "anomaly.json").read_text())
+        assert 0 < report["figures"]["auprc"] <= 1
+        assert str(run) in table
+    wrong = run_python([*command, "--digits=one"], check=False)
+    assert wrong.returncode == 2 and "--digits=one" in wrong.stderr
