@@ -7,6 +7,7 @@ Paper:     MSE 0.011, FID 33.64 (LFBM-MCMC). Ours: not run yet.
 """
 
 from lfbm_jax import config as configuration
+from lfbm_jax import paper
 
 
 def get_config(variants=""):
@@ -32,7 +33,7 @@ def get_config(variants=""):
     for section in ("generator", "prior"):
         config.optimizer[section].update({"learning_rate": 3e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
-    config.paper = {"reconstruct": {"mse": 0.011}, "generate": {"fid": 33.64}}
+    config.paper = paper.table_2("CelebA")
     return configuration.finish(config, variants, {"table11": _table11})
 
 

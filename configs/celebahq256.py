@@ -7,6 +7,7 @@ Paper:     FID 75.20 (LFBM-MCMC). Ours: not run yet.
 """
 
 from lfbm_jax import config as configuration
+from lfbm_jax import paper
 
 
 def get_config(variants=""):
@@ -39,5 +40,5 @@ def get_config(variants=""):
         config.optimizer[section].update({"learning_rate": 3e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
     config.task.reconstruct.num_images = 1000
-    config.paper = {"generate": {"fid": 75.20}}
+    config.paper = {"generate": {"fid": paper.TABLE_13["LFBM-MCMC"]}}
     return configuration.finish(config, variants)

@@ -8,6 +8,7 @@ Paper:     MSE 0.016, FID 66.41 (LFBM-MCMC). Ours: not run yet.
 """
 
 from lfbm_jax import config as configuration
+from lfbm_jax import paper
 
 
 def get_config(variants=""):
@@ -24,7 +25,7 @@ def get_config(variants=""):
     for section in ("generator", "prior"):
         config.optimizer[section].update({"learning_rate": 3.8e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
-    config.paper = {"reconstruct": {"mse": 0.016}, "generate": {"fid": 66.41}}
+    config.paper = paper.table_2("CIFAR-10")
     return configuration.finish(config, variants, {"jpeg": _jpeg})
 
 

@@ -6,6 +6,7 @@ Paper:     MSE 0.005, FID 23.64 (LFBM-MCMC). Ours: not run yet.
 """
 
 from lfbm_jax import config as configuration
+from lfbm_jax import paper
 
 
 def get_config(variants=""):
@@ -22,5 +23,5 @@ def get_config(variants=""):
     for section in ("generator", "prior"):
         config.optimizer[section].update({"learning_rate": 4e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
-    config.paper = {"reconstruct": {"mse": 0.005}, "generate": {"fid": 23.64}}
+    config.paper = paper.table_2("SVHN")
     return configuration.finish(config, variants)
