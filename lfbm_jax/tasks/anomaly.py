@@ -9,7 +9,7 @@ from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
 from lfbm_jax.report import ReportWriter
 
-SETTINGS = {"num_images": 0, "batch_size": 100, "num_chains": 4}  # 0: the whole test split
+SETTINGS = {"num_images": 0, "batch_size": 100, "num_chains": 1}  # 0: the whole test split
 SMOKE = {"num_images": 0, "batch_size": 16, "num_chains": 2}
 
 SHOWN = 40
