@@ -18,23 +18,16 @@ from lfbm_jax import config as configuration
 from lfbm_jax.data import Cache, prepare
 from lfbm_jax.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "such as configs/mnist_anomaly.py")
-_DIGITS = flags.DEFINE_list(
-    "digits", list(map(str, paper.TABLE_4_DIGITS)), "the classes held out, one at a time"
-)
-_SEEDS = flags.DEFINE_integer("seeds", 1, "models a digit: seeds 0, 1, ...", lower_bound=1)
-_WORKDIR = flags.DEFINE_string("workdir", "runs/anomaly", "where the runs live")
-
-
 def main(_: Sequence[str]) -> None:
-    config = _CONFIG.value
+    given = flags.FLAGS
+    config = given.config
     configuration.check(config)
     if "anomaly" not in config.tasks:
         raise UserError(f"tasks={tuple(config.tasks)}: the task anomaly is missing, add it")
     cli.set_precision(config)
     cli.keep_compiled_programs()
-    root = pathlib.Path(_WORKDIR.value)
-    runs = list(each_run(config, _digits(), _SEEDS.value, root))
+    root = pathlib.Path(given.workdir)
+    runs = list(each_run(config, _labels(given.digits), given.seeds, root))
     run_all(runs, prepare(config.data))
     table = tables.write([folder for folder, _ in runs], root / "tables.md")
     print(f"{table.read_text(encoding='utf-8')}\ndone; look at\n  {table}", flush=True)
@@ -64,12 +57,21 @@ def each_run(
             yield root / f"digit-{digit}" / f"seed-{seed}", run
 
 
-def _digits() -> list[int]:
+def _labels(digits: Sequence[str]) -> list[int]:
     try:
-        return [int(digit) for digit in _DIGITS.value]
+        return [int(digit) for digit in digits]
     except ValueError:
-        raise UserError(f"--digits={','.join(_DIGITS.value)}: use labels such as 1,4,5") from None
+        raise UserError(f"--digits={','.join(digits)}: use labels such as 1,4,5") from None
 
 
 if __name__ == "__main__":
-    cli.run(main, _CONFIG)
+    # Not at the top: a process that imports several commands could not define --config twice.
+    flags.DEFINE_list(
+        "digits", list(map(str, paper.TABLE_4_DIGITS)), "the classes held out, one at a time"
+    )
+    flags.DEFINE_integer("seeds", 1, "models a digit: seeds 0, 1, ...", lower_bound=1)
+    flags.DEFINE_string("workdir", "runs/anomaly", "where the runs live")
+    cli.run(
+        main,
+        config_flags.DEFINE_config_file("config", None, "such as configs/mnist_anomaly.py"),
+    )

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from lfbm_jax import plots
@@ -103,3 +104,10 @@ def test_save_writes_the_picture_into_a_new_folder(tmp_path):
     with Image.open(path) as read:
         assert read.format == "PNG"
         np.testing.assert_array_equal(np.asarray(read), picture)
+
+
+def test_drawn_is_the_figure_without_transparency():
+    figure = Figure(figsize=(2, 1), dpi=50, facecolor=(1, 0, 0))
+    picture = plots.drawn(figure)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, np.broadcast_to([255, 0, 0], (50, 100, 3)))

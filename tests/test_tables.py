@@ -133,3 +133,12 @@ def test_command_line(run_python, tmp_path):
     none = run_python(command, check=False)
     assert none.returncode == 2
     assert none.stderr.strip().count("\n") == 0 and "no runs given" in none.stderr
+
+
+def test_papers_figures_by_task():
+    assert paper.table_2("SVHN") == {"reconstruct": {"mse": 0.005}, "generate": {"fid": 23.64}}
+    assert paper.table_2("SVHN", "ABP") == {"generate": {"fid": 49.71}}
+    assert paper.table_2("CIFAR-10", "SRI") == {}
+    assert paper.table_4(9) == {"anomaly": {"auprc": 0.514}}
+    assert paper.table_4(1, "LEBM") == {"anomaly": {"auprc": 0.336}}
+    assert paper.table_4(0) == {}
