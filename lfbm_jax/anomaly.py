@@ -18,6 +18,7 @@ from lfbm_jax import config as configuration
 from lfbm_jax.data import Cache, prepare
 from lfbm_jax.errors import UserError
 
+
 def main(_: Sequence[str]) -> None:
     given = flags.FLAGS
     config = given.config
