@@ -40,11 +40,16 @@ BUDGET = ("batch_size", "num_epochs", "num_steps")
 PICTURES = ("samples", "reconstructions")
 REPEATS = 5
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
+# allow_override: one process, such as the tests, may import several commands.
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "an experiment, such as configs/svhn.py", allow_override=True
+)
 _MODELS = flags.DEFINE_list(
     "models", ["lfbm", "lebm", "abp"], "variants to compare, or table1: the nine of the paper's"
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "where the runs live [runs/compare-<config name>]")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "where the runs live [runs/compare-<config name>]", allow_override=True
+)
 
 
 def main(_: Sequence[str]) -> None:

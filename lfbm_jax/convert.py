@@ -42,8 +42,13 @@ MEMBERS_A_LAYER = 3
 # (stride, padding) of a layer after the first, by its kernel size; the first has (1, 0).
 GEOMETRY = {4: (2, 1), 3: (1, 1)}
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "the work directory to make; it must be new")
+# allow_override: one process, such as the tests, may import several commands.
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "an experiment, such as configs/svhn.py", allow_override=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "the work directory to make; it must be new", allow_override=True
+)
 
 
 class Converted(NamedTuple):
