@@ -1,7 +1,7 @@
 """The keys every config has, and variants: `--config=configs/svhn.py:prior=gaussian,smoke`."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -78,7 +78,7 @@ def base() -> ml_collections.ConfigDict:
 def finish(
     config: ml_collections.ConfigDict, variants: str, own: Mapping[str, Variant] | None = None
 ) -> ml_collections.ConfigDict:
-    """Applies variants in the order written, then locks the config.
+    """Applies variants in the order written, `smoke` after all others, then locks the config.
 
     Args:
         config: from `base`, with an experiment's values.
@@ -88,7 +88,7 @@ def finish(
     """
     known = {"smoke": _smoke} | {section: _switch(section) for section in parts.SECTIONS}
     known |= own or {}
-    for variant in filter(None, variants.split(",")):
+    for variant in sorted(filter(None, variants.split(",")), key="smoke".__eq__):
         name, _, value = variant.partition("=")
         if name not in known:
             raise UserError(f"config variant {name!r}: {parts.did_you_mean(name, list(known))}")
@@ -146,9 +146,13 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
     config.data.source = "synthetic"
     config.data.test_fraction = 0.25
     *hidden, last = config.generator.layers
-    config.generator.layers = (*((max(4, f // 64), *rest) for f, *rest in hidden), last)
-    config.inference.num_steps = 2
-    config.eval_inference.num_steps = 3
+    config.generator.layers = (*_narrowed(hidden), last)
+    for section, num_steps in (("inference", 2), ("eval_inference", 3)):
+        settings = config[section]
+        if "num_steps" in settings:
+            settings.num_steps = num_steps
+        if "layers" in settings:
+            settings.layers = _narrowed(settings.layers)
     config.train.update(
         {
             "batch_size": 4,
@@ -160,3 +164,8 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
         }
     )
     config.task.update(parts.task_settings("SMOKE"))
+
+
+def _narrowed(layers: Sequence[tuple]) -> tuple:
+    """The same layers with a 64th of the features, at least four."""
+    return tuple((max(4, features // 64), *rest) for features, *rest in layers)

@@ -12,10 +12,13 @@ from lfbm_jax.model import Model
 def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     """Parameter counts, shapes and floating-point operations of every network of a config.
 
-    Operations count 2 for each multiply-add of a matrix product or convolution and leave the rest
-    (activations, normalisation, optimiser) out. A Langevin step costs a forward pass and a
-    gradient with respect to z, as much again; the update adds a forward pass and two for the
-    gradients, but not the gradient with respect to z.
+    Operations count 2 for each multiply-add of a matrix product or convolution of the generator and
+    of an inference network and leave the rest (prior, activations, normalisation, optimiser) out. A
+    Langevin step costs a forward pass and a gradient with respect to z, as much again; the update
+    adds a forward pass and two for the gradients, but not the gradient with respect to z. So it is
+    for an inference network: a forward pass, and two for its gradients. With several updates of
+    prior and inference for one of the generator, each needs an inference of its own, and one that
+    goes through a network the generator's value and gradient with respect to z.
     """
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     batch = config.train.batch_size
@@ -26,10 +29,14 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     }
     networks["prior"] |= getattr(model.prior, "reference_counts", dict)()
     forward = model.generator.flops()
+    repeats = config.train.prior_inference_updates
+    network = getattr(model.inference, "flops", int)()
     chain_passes = 2 * config.inference.get("num_steps", 0)
+    extra_passes = 2 * (repeats - 1) if network else 0
     per_step = {
-        "inference": batch * chain_passes * forward,
-        "generator_update": batch * 3 * forward,
+        "inference": batch * repeats * (chain_passes * forward + network),
+        "inference_update": batch * repeats * 2 * network,
+        "generator_update": batch * (3 + extra_passes) * forward,
     }
     return networks | {
         "latent_dim": config.model.latent_dim,

@@ -121,6 +121,8 @@ def objective(
         "mse": jnp.mean(jnp.square(x - image), where=None if mask is None else mask > 0),
         **posterior.info,
     }
+    if getattr(model.inference, "has_density", False) and model.prior.normalized:
+        metrics["elbo"] = -loss
     return loss, metrics
 
 

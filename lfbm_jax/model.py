@@ -130,18 +130,28 @@ def build(config: ml_collections.ConfigDict) -> Model:
         raise UserError(f"model.sigma={config.model.sigma}: must be positive")
     if config.model.latent_dim < 1:
         raise UserError(f"model.latent_dim={config.model.latent_dim}: must be at least 1")
-    latent_dim = config.model.latent_dim
     side = config.data.image_size
-    return Model(
-        prior=parts.build(config, "prior", latent_dim=latent_dim),
-        generator=parts.build(
-            config,
-            "generator",
-            latent_dim=latent_dim,
-            image_shape=(side, side, config.data.channels),
-            dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
-        ),
-        inference=parts.build(config, "inference", latent_dim=latent_dim),
-        eval_inference=parts.build(config, "eval_inference", latent_dim=latent_dim),
+    context = {
+        "latent_dim": config.model.latent_dim,
+        "image_shape": (side, side, config.data.channels),
+        "dtype": jnp.bfloat16 if config.precision == "bfloat16" else None,
+    }
+    model = Model(
+        **{section: parts.build(config, section, **context) for section in parts.SECTIONS},
         sigma=float(config.model.sigma),
     )
+    _check_evaluation(model)
+    return model
+
+
+def _check_evaluation(model: Model) -> None:
+    """UserError where evaluation's inference network could not use the trained parameters."""
+    trained, used = (
+        jax.eval_shape(inference.init, jax.random.key(0))
+        for inference in (model.inference, model.eval_inference)
+    )
+    if jax.tree.leaves(used) and used != trained:
+        raise UserError(
+            "eval_inference: its network differs from that of inference, whose parameters it gets;"
+            " give both the same name and layers, or evaluate with eval_inference=langevin"
+        )

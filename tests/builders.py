@@ -18,6 +18,10 @@ def experiment(name, variants=""):
     return importlib.import_module(f"configs.{name}").get_config(variants)
 
 
+# An encoder's layers for the images of `small_config`; such lists have no default.
+ENCODER_LAYERS = ((4, 4, 2, 1),)
+
+
 def small_config():
     """A config for 8 x 8 grey images that the default modules can be built from; not locked."""
     config = configuration.base()

@@ -14,7 +14,7 @@ from lfbm_jax import parts
 from lfbm_jax.inference import Posterior
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.priors import gaussian
-from tests.builders import invented, small_config
+from tests.builders import ENCODER_LAYERS, invented, small_config
 from tests.linear_gaussian import LinearGenerator
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
@@ -36,6 +36,8 @@ def build(section, name, latent_dim=5):
     config.model.latent_dim = latent_dim
     if config[section].name != name:
         config[section] = parts.defaults(section, name)
+        if section == "inference" and "layers" in config[section]:
+            config[section].layers = ENCODER_LAYERS
     return getattr(models.build(config), section)
 
 
@@ -62,7 +64,8 @@ def test_the_known_modules_are_found():
     """Else the tests below would test nothing."""
     assert {"gaussian", "glow"} <= set(modules("prior"))
     assert "convnet" in modules("generator") and "conv_transpose" not in modules("generator")
-    assert "langevin" in modules("inference")
+    assert {"langevin", "encoder"} <= set(modules("inference"))
+    assert "convolutions" not in modules("inference")
 
 
 @pytest.mark.parametrize(

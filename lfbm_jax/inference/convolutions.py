@@ -1,0 +1,97 @@
+"""The bottom-up network of an encoder: convolutions from an image to a vector (Table 8)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from lfbm_jax.errors import UserError
+
+NEGATIVE_SLOPE = 0.2
+
+
+class Convolutions(nn.Module):
+    """Convolutions with LeakyReLU (slope 0.2), then one that covers all that is left of the image.
+
+    The last row of Table 8, a 4 x 4 convolution of a 4 x 4 image, is that last one. Kernels start
+    Xavier-normal and biases at zero (ours; the paper does not say).
+
+    Attributes:
+        layers: one (features, kernel size, stride, padding) for every convolution but the last.
+        features: length of the vector.
+        dtype: what the convolutions compute in; None: the type of the image and the parameters.
+    """
+
+    layers: tuple[tuple[int, int, int, int], ...]
+    features: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """x [H, W, C] -> [features], in the type of the image."""
+        hidden = image
+        for features, kernel_size, stride, padding in self.layers:
+            hidden = nn.Conv(
+                features,
+                (kernel_size, kernel_size),
+                (stride, stride),
+                padding,
+                dtype=self.dtype,
+                param_dtype=float,
+                kernel_init=nn.initializers.xavier_normal(),
+            )(hidden)
+            hidden = nn.leaky_relu(hidden, NEGATIVE_SLOPE)
+        last = nn.Dense(
+            self.features, param_dtype=float, kernel_init=nn.initializers.xavier_normal()
+        )
+        return last(hidden.reshape(-1).astype(image.dtype))
+
+
+def check(layers: tuple, image_shape: tuple[int, int, int], field: str) -> None:
+    """UserError naming the config's `field` where these are no layers for such images."""
+    if not layers:
+        raise UserError(
+            f"{field} is empty: give one (features, kernel size, stride, padding) for every"
+            " convolution, or use a variant that has them, such as :vae"
+        )
+    for layer in layers:
+        if len(layer) != 4 or min(layer[:3]) < 1 or layer[3] < 0:
+            raise UserError(
+                f"{field}: {tuple(layer)} is not (features, kernel size, stride, padding) with"
+                " positive features, kernel size and stride"
+            )
+    for number, side in enumerate(_sides(layers, image_shape[0])):
+        if side < 1:
+            raise UserError(
+                f"{field}: nothing is left of the image after layer {number} of {len(layers)};"
+                " use fewer layers or smaller kernels and strides"
+            )
+
+
+def flops(layers: tuple, image_shape: tuple[int, int, int], features: int) -> int:
+    """Floating-point operations of one image's pass: 2 per multiply-add, products only."""
+    *_, channels = image_shape
+    products = 0
+    sides = _sides(layers, image_shape[0])
+    for (out, kernel_size, *_), side in zip(layers, sides[1:], strict=True):
+        products += side**2 * out * kernel_size**2 * channels
+        channels = out
+    return 2 * (products + sides[-1] ** 2 * channels * features)
+
+
+def symmetric(generator_layers: tuple) -> tuple:
+    """The layers of an encoder that mirrors a generator, whose first layer becomes the last one.
+
+    Kernels, strides and paddings come in reverse order, and so do the features between them.
+    """
+    features = [layer[0] for layer in generator_layers[-2::-1]]
+    shapes = [tuple(layer[1:]) for layer in generator_layers[:0:-1]]
+    return tuple((f, *shape) for f, shape in zip(features, shapes, strict=True))
+
+
+def _sides(layers: tuple, side: int) -> list[int]:
+    """Rows of the image and of every layer's output."""
+    sides = [side]
+    for _, kernel_size, stride, padding in layers:
+        sides.append((sides[-1] + 2 * padding - kernel_size) // stride + 1)
+    return sides

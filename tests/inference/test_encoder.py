@@ -1,0 +1,177 @@
+"""The Gaussian encoder: its density, and the ELBO beside log p(x), on a linear-Gaussian model."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from lfbm_jax import learning, model
+from lfbm_jax.errors import UserError
+from lfbm_jax.inference import convolutions
+from lfbm_jax.inference.encoder import Inference
+from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.priors import gaussian
+from tests.builders import invented, small_config
+from tests.linear_gaussian import LinearGenerator, posterior
+
+D, SHAPE, SIGMA, LAYERS = 3, (4, 4, 1), 0.8, ((2, 4, 2, 1),)
+ENCODER = Inference(D, SHAPE, None, LAYERS)
+MODEL = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), ENCODER, ENCODER, SIGMA)
+RANDOM = np.random.default_rng(0)
+X = RANDOM.uniform(-1, 1, SHAPE)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def parameters(matrix):
+    beta = {"matrix": matrix, "bias": RANDOM.normal(size=16)}
+    return Parameters({}, beta, invented(ENCODER.init, scale=0.3))
+
+
+def elbos(parameters, num=4000):
+    """-objective at several draws: their mean estimates the ELBO, Eq. 24."""
+
+    def one(key):
+        keys = {"inference": key, "prior_loss": key}
+        example = Example(jnp.asarray(X), jnp.zeros((), int), jnp.ones(()))
+        loss, metrics = learning.objective(MODEL, parameters, parameters, keys, example)
+        return -loss, metrics["elbo"]
+
+    found, logged = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), num))
+    np.testing.assert_array_equal(found, logged)
+    return np.asarray(found)
+
+
+def log_evidence(beta):
+    """log p(x) of x = A z + b + sigma * noise, in closed form."""
+    covariance = beta["matrix"] @ beta["matrix"].T + SIGMA**2 * np.eye(16)
+    return scipy.stats.multivariate_normal.logpdf(np.ravel(X), beta["bias"], covariance)
+
+
+def test_elbo_is_the_evidence_less_the_divergence_and_never_above_it():
+    """KL(q(z|x) || p(z|x)) of two Gaussians, in closed form."""
+    point = parameters(RANDOM.normal(size=(16, D)))
+    found = elbos(point)
+    mean, log_deviation = map(np.asarray, ENCODER.moments(point.phi, X))
+    exact_mean, precision = posterior(point.beta, SIGMA, X)
+    gap = mean - exact_mean
+    divergence = 0.5 * (
+        np.sum(np.diag(precision) * np.exp(2 * log_deviation))
+        + gap @ precision @ gap
+        - D
+        - np.linalg.slogdet(precision)[1]
+        - 2 * np.sum(log_deviation)
+    )
+    error = 4.5 * found.std() / np.sqrt(len(found))
+    expected = log_evidence(point.beta) - divergence
+    assert found.mean() == pytest.approx(expected, abs=error)
+    assert divergence > 2 * error, "the case says nothing"
+    assert expected < log_evidence(point.beta)
+
+
+def test_elbo_of_the_exact_posterior_is_the_evidence_at_every_draw():
+    """With orthogonal columns the posterior has a diagonal covariance, which q can have too."""
+    columns = np.linalg.qr(RANDOM.normal(size=(16, D)))[0] * [0.5, 1.0, 2.0]
+    point = parameters(columns)
+    mean, precision = posterior(point.beta, SIGMA, X)
+    moments = np.concatenate([mean, -0.5 * np.log(np.diag(precision))])
+    heads = point.phi["encoder"]["Dense_0"]
+    heads |= {"kernel": jnp.zeros_like(heads["kernel"]), "bias": jnp.asarray(moments)}
+    found = elbos(point, 50)
+    np.testing.assert_allclose(found, log_evidence(point.beta), rtol=1e-10)
+
+
+def test_draws_have_the_density_that_is_returned():
+    point = parameters(RANDOM.normal(size=(16, D)))
+    mean, log_deviation = ENCODER.moments(point.phi, X)
+    example = Example(jnp.asarray(X), 0, 1.0)
+    found = jax.jit(ENCODER.infer, static_argnums=3)(point.phi, jax.random.key(3), example, None)
+    expected = scipy.stats.norm.logpdf(found.z, mean, np.exp(log_deviation)).sum()
+    np.testing.assert_allclose(found.log_q, expected, rtol=1e-12)
+    quiet = dataclasses.replace(ENCODER, noise=False)
+    np.testing.assert_array_equal(quiet.infer(point.phi, jax.random.key(3), example, None).z, mean)
+
+
+def test_gradient_in_phi_is_that_of_the_reparameterised_objective():
+    """And no gradient of the frozen density: a central difference at fixed noise."""
+    point = parameters(RANDOM.normal(size=(16, D)))
+    direction = invented(ENCODER.init, seed=5)
+
+    @jax.jit
+    def loss(phi):
+        keys = {"inference": jax.random.key(1), "prior_loss": jax.random.key(1)}
+        example = Example(jnp.asarray(X), jnp.zeros((), int), jnp.ones(()))
+        moved = point._replace(phi=phi)
+        return learning.objective(MODEL, moved, jax.lax.stop_gradient(moved), keys, example)[0]
+
+    def ahead(h):
+        return loss(jax.tree.map(lambda p, v: p + h * v, point.phi, direction))
+
+    gradient = jax.jit(jax.grad(loss))(point.phi)
+    products = jax.tree.map(lambda g, v: jnp.sum(g * v), gradient, direction)
+    slope = (ahead(1e-5) - ahead(-1e-5)) / 2e-5
+    np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-6)
+
+
+def test_first_convolution_is_the_definition():
+    """Padding, stride and slope, written out in NumPy."""
+    network = convolutions.Convolutions(((2, 4, 2, 1),), 5)
+    phi = invented(lambda key: network.init(key, jnp.zeros(SHAPE)))["params"]
+    padded = np.pad(X, ((1, 1), (1, 1), (0, 0)))
+    kernel, bias = (np.asarray(phi["Conv_0"][name]) for name in ("kernel", "bias"))
+    hidden = np.zeros((2, 2, 2))
+    for i in range(2):
+        for j in range(2):
+            patch = padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+            hidden[i, j] = np.einsum("abc,abcf->f", patch, kernel) + bias
+    hidden = np.maximum(hidden, 0.2 * hidden).reshape(-1)
+    expected = hidden @ np.asarray(phi["Dense_0"]["kernel"]) + np.asarray(phi["Dense_0"]["bias"])
+    np.testing.assert_allclose(jax.jit(network.apply)({"params": phi}, X), expected, rtol=1e-10)
+
+
+def test_operations_count_every_product():
+    """Of Table 8's SVHN network: pixels out, channels in and out, kernel area."""
+    layers = ((10, 3, 1, 1), (20, 4, 2, 1), (40, 4, 2, 1), (80, 4, 2, 1))
+    products = 1024 * 3 * 9 * 10 + 256 * 10 * 16 * 20 + 64 * 20 * 16 * 40 + 16 * 40 * 16 * 80
+    found = Inference(100, (32, 32, 3), None, layers).flops()
+    assert found == 2 * (products + 16 * 80 * 200)
+
+
+def test_symmetric_mirrors_the_generator():
+    generator = ((64, 7, 1, 0), (32, 4, 2, 1), (16, 3, 1, 1), (1, 4, 2, 1))
+    assert convolutions.symmetric(generator) == ((16, 4, 2, 1), (32, 3, 1, 1), (64, 4, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    (
+        ((), "inference.layers is empty: "),
+        (((4, 4, 2),), r"inference.layers: \(4, 4, 2\) is not \(features"),
+        (((4, 0, 2, 1),), r"inference.layers: \(4, 0, 2, 1\) is not"),
+        (((4, 4, 2, 1), (4, 4, 1, 0)), "nothing is left of the image after layer 2 of 2"),
+    ),
+)
+def test_bad_layers(layers, said):
+    with pytest.raises(UserError, match=said):
+        Inference(D, SHAPE, None, layers)
+
+
+def test_a_config_without_layers_and_an_evaluation_that_does_not_fit():
+    config = small_config()
+    encoder = functools.partial(dict, name="encoder", noise=True)
+    config.inference = encoder(layers=())
+    with pytest.raises(UserError, match=r"inference\.layers is empty"):
+        model.build(config)
+    config.inference = encoder(layers=((4, 4, 2, 1),))
+    assert model.build(config).eval_inference.num_steps == 3
+    config.eval_inference = encoder(layers=((6, 4, 2, 1),))
+    with pytest.raises(UserError, match=r"^eval_inference: its network differs"):
+        model.build(config)
