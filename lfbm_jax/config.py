@@ -125,8 +125,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         schedules.check(section, settings)
     ema_decay = config.train.ema_decay
     _require(0 <= ema_decay < 1, "train.ema_decay", ema_decay, "in [0, 1)")
-    for task in config.tasks:
-        parts.find("tasks", task, "tasks")
+    for name in config.tasks:
+        task = parts.find("tasks", name, "tasks")
+        if hasattr(task, "check"):
+            task.check(config)
 
 
 def _require(fine: bool, field: str, value: Any, wanted: str) -> None:

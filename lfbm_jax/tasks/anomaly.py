@@ -16,6 +16,18 @@ SHOWN = 40
 NORMAL_SHARE = 0.2  # of the 80/20 protocol: so many of the normal images are scored
 
 
+def check(config: ml_collections.ConfigDict) -> None:
+    """UserError where no class is held out, or no chain is run."""
+    num_chains = config.task.anomaly.num_chains
+    if num_chains < 1:
+        raise UserError(f"task.anomaly.num_chains={num_chains}: must be at least 1")
+    if not config.data.exclude_labels:
+        raise UserError(
+            "data.exclude_labels=(): task anomaly scores images of a class left out of training;"
+            " name one, as --config=configs/mnist_anomaly.py:digit=1 does"
+        )
+
+
 def run(
     model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
@@ -34,13 +46,14 @@ def run(
     images, none of which was trained on, as it takes.
 
     Raises:
-        UserError: no class was left out, the images have no labels, there is no test split, or
-            the scored images are all normal or all anomalies.
+        UserError: the images have no labels, there is no test split, or the scored images are all
+            normal or all anomalies.
         FloatingPointError: a score is not finite.
     """
     settings = config.task.anomaly
     labels = tuple(config.data.exclude_labels)
-    _check(data, labels, settings)
+    if data.test is None or data.test.labels is None:
+        raise UserError("task anomaly needs labels and a test split: leave it out of tasks")
     test = _every(data.test, settings.num_images)
     more = _anomalies_for_80_20(data, test, labels)
     images = np.concatenate([test.images, more.images])
@@ -107,18 +120,6 @@ def auprc(anomaly: np.ndarray, score: np.ndarray) -> float:
     from sklearn.metrics import average_precision_score  # Every command lists the tasks.
 
     return float(average_precision_score(anomaly, -score))
-
-
-def _check(data: Cache, labels: tuple, settings: ml_collections.ConfigDict) -> None:
-    if settings.num_chains < 1:
-        raise UserError(f"task.anomaly.num_chains={settings.num_chains}: must be at least 1")
-    if not labels:
-        raise UserError(
-            "data.exclude_labels=(): task anomaly scores images of a class left out of training;"
-            " name one, as --config=configs/mnist_anomaly.py:digit=1 does"
-        )
-    if data.test is None or data.test.labels is None:
-        raise UserError("task anomaly needs labels and a test split: leave it out of tasks")
 
 
 def _every(split: Split, count: int) -> Split:
