@@ -69,7 +69,7 @@ def write(folders: Iterable[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     Raises:
         UserError: there is no run in one of the folders, or a run's file is damaged.
     """
-    runs = [run for folder in folders for run in _find(folder)]
+    runs = [run for folder in folders for run in find_runs(folder)]
     tables = table_2(runs), table_3(runs), table_4(runs), tables_5_and_6(runs), _list(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(itertools.chain(*tables)), encoding="utf-8")
@@ -196,13 +196,13 @@ def _list(runs: list[Run]) -> list[str]:
     return ["## Runs", "", *_markdown(header, rows), ""]
 
 
-def _find(folder: pathlib.Path) -> list[Run]:
+def find_runs(folder: pathlib.Path) -> list[Run]:
     """The run that a folder is, or those below it."""
     if not (folder / "config.json").exists():
         found = [path.parent for path in sorted(folder.glob("**/config.json"))]
         if not found:
             raise UserError(f"{folder}: no run there (no config.json in it or below)")
-        return [run for path in found for run in _find(path)]
+        return [run for path in found for run in find_runs(path)]
     reports = {}
     for path in sorted((folder / "reports").glob("*.json")):
         try:

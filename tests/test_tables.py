@@ -29,10 +29,6 @@ def rows(lines):
     return {first: rest for first, *rest in cells}
 
 
-def found(folder):
-    return tables._find(folder)
-
-
 def test_without_runs_the_tables_hold_the_papers_numbers(tmp_path):
     assert rows(tables.table_3([]))["ours"] == ["-", "not run", "not run"]
     assert rows(tables.table_4([]))["LFBM-MCMC, ours"] == ["not run"] * 5
@@ -55,7 +51,7 @@ def test_table_2_finds_method_and_data_and_averages_seeds(tmp_path):
     make_run(tmp_path / "digits", "digits", {"reconstruct": {"mse": 0.25}})
     make_run(tmp_path / "other", "svhn", {"reconstruct": {"mse": 9}}, data__exclude_labels=[1])
     make_run(tmp_path / "torn", "svhn", {"reconstruct": {"mse": 9}}, data__mask="random_box:4")
-    lines = tables.table_2(found(tmp_path))
+    lines = tables.table_2(tables.find_runs(tmp_path))
     svhn = rows(lines[: lines.index("### CIFAR-10")])
     assert svhn["LFBM-MCMC"] == ["0.005", "0.007 ± 0.0014 (2)", "23.64", "30 (1)"]
     assert svhn["LEBM"] == ["0.008", "0.5 (1)", "29.44", "not run"]
@@ -66,7 +62,7 @@ def test_table_2_finds_method_and_data_and_averages_seeds(tmp_path):
 
 def test_table_3(tmp_path):
     make_run(tmp_path / "a", "mnist", {"inpaint": {"mse_hidden": 0.125}})
-    table = rows(tables.table_3(found(tmp_path)))
+    table = rows(tables.table_3(tables.find_runs(tmp_path)))
     assert table["LFBM-MCMC, ours"] == ["MNIST", "not run", "0.125 (1)"]
     assert table["LFBM-VAE, paper"] == ["CelebA", "0.0562", "0.2074"]
 
@@ -77,7 +73,7 @@ def test_table_4_by_digit_with_both_protocols(tmp_path):
         folder = tmp_path / f"digit-{digit}" / f"seed-{seed}"
         changes = {"data__exclude_labels": [digit]}
         make_run(folder, "mnist_anomaly", {"anomaly": figures}, seed, **changes)
-    lines = tables.table_4(found(tmp_path))
+    lines = tables.table_4(tables.find_runs(tmp_path))
     table = rows(lines)
     assert table["held-out digit"] == ["1", "4", "5", "7", "9", "3"]
     ours = ["not run", "0.6 ± 0.14 (2)", "not run", "not run", "not run", "0.25 (1)"]
@@ -102,7 +98,7 @@ def test_tables_5_and_6_by_occlusion(tmp_path, mask, side, column):
     figures = {"recover": {"mse_hidden": 0.5}, "generate": {"fid": 50}}
     changes = {"prior__name": "gaussian", "data__mask": mask, "data__image_size": side}
     make_run(tmp_path / "run", "mnist", figures, **changes)
-    lines = tables.tables_5_and_6(found(tmp_path))
+    lines = tables.tables_5_and_6(tables.find_runs(tmp_path))
     middle = lines.index("## Table 6: unsupervised recovery, FID")
     for part, value in ((lines[:middle], "0.5 (1)"), (lines[middle:], "50 (1)")):
         expected = ["not run"] * len(paper.OCCLUSIONS)
