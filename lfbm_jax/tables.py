@@ -29,6 +29,8 @@ METHODS = {
     ("gaussian", "langevin"): "ABP",
     ("gaussian", "encoder"): "VAE",
 }
+# baseline.name -> the same, for methods with an objective of their own.
+BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE"}
 # data.name -> the paper's name for the data set.
 DATA_SETS = {"svhn_cropped": "SVHN", "cifar10": "CIFAR-10", "celeb_a": "CelebA", "mnist": "MNIST"}
 PAPER_SIDE = 64  # of the images of Tables 3, 5 and 6, to whose side ours are compared.
@@ -43,6 +45,9 @@ class Run(NamedTuple):
 
     @property
     def method(self) -> str:
+        baseline = self.config.get("baseline", {}).get("name")
+        if baseline:
+            return BASELINES.get(baseline, baseline)
         parts = self.config["prior"]["name"], self.config["inference"]["name"]
         return METHODS.get(parts, "{} prior, {}".format(*parts))
 
