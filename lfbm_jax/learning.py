@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
-from lfbm_jax import schedules, sharding
+from lfbm_jax import host_memory, schedules, sharding
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
@@ -91,6 +92,17 @@ def make_update(
         return jax.lax.fori_loop(0, num_steps, body, (state, history))
 
     return update
+
+
+def compile_update(update: Callable, state: TrainState, examples: Example) -> Callable:
+    """`make_update`'s function, compiled before its first call for arguments of these shapes.
+
+    What compiling took is free again by then, so that a run's memory peaks at the larger of the
+    two, not at their sum.
+    """
+    compiled = update.lower(state, examples, np.int32(1)).compile()
+    host_memory.release()
+    return compiled
 
 
 def objective(

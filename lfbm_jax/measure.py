@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lfbm_jax import learning, model, sharding
+from lfbm_jax import host_memory, learning, model, sharding
 from lfbm_jax.describe import describe
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, to_unit_range
@@ -44,9 +44,10 @@ class Step:
             (np.arange(devices * shard) < batch).astype(np.float32).reshape(shape),
         )
         self._state = sharding.replicate(learning.init_state(config, self._model))
+        host_memory.release()
         update = learning.make_update(config, self._model, steps_per_epoch=1000)
         begin = time.perf_counter()
-        self._update = update.lower(self._state, self._batch, np.int32(1)).compile()
+        self._update = learning.compile_update(update, self._state, self._batch)
         self.compile_seconds = time.perf_counter() - begin
 
     def run(self, steps: int) -> float:

@@ -66,6 +66,7 @@ def train(
     timer = _Timer(step)
     with contextlib.closing(writer), contextlib.closing(checkpoints), bar, _signals() as received:
         examples = batches(step, settings.steps_per_call)
+        update = learning.compile_update(update, state, examples)
         while step < num_steps:
             # Calls end at multiples of steps_per_call whatever the step they begin at.
             end = min(num_steps, (step // settings.steps_per_call + 1) * settings.steps_per_call)
