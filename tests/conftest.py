@@ -25,6 +25,8 @@ SESSION_FOLDER = "LFBM_JAX_TEST_SESSION_FOLDER"
 # Read by JAX, matplotlib and TensorFlow when they are imported, here and in subprocesses.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Compiling takes most of the tests' time; programs as small as theirs need no fast machine code.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 os.environ["MPLBACKEND"] = "agg"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
