@@ -6,7 +6,6 @@ the aggregated posterior, which maximum likelihood fits the prior to.
 
 import ml_collections
 import numpy as np
-import scipy.stats
 
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.data.cache import Cache
@@ -57,7 +56,9 @@ def run(
         "mmd_standard_normal": squared_mmd(test, normal),
     }
     if model.model.prior.normalized:
-        gaussian = scipy.stats.multivariate_normal(train.mean(axis=0), np.cov(train.T))
+        from scipy import stats  # Every command lists the tasks; few need its 40 megabytes.
+
+        gaussian = stats.multivariate_normal(train.mean(axis=0), np.cov(train.T))
         figures |= {
             "test_log_p_z": float(np.mean(model.log_prior(test.astype(sampled.dtype)))),
             "gaussian_test_log_p_z": float(np.mean(gaussian.logpdf(test))),
