@@ -10,3 +10,12 @@ if "tensorflow" not in sys.modules:
     import distrax  # noqa: F401
 
     del sys.modules["tensorflow"]
+
+
+def __getattr__(name: str):
+    """`lfbm_jax.load`, imported when it is asked for: it brings the checkpoint library."""
+    if name == "load":
+        from lfbm_jax.api import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,19 +1,40 @@
 """A trained model for notebooks, scripts and tasks: NumPy in, NumPy out."""
 
 import functools
+import os
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from lfbm_jax import sharding
+from lfbm_jax import arrays, learning, sharding
+from lfbm_jax import config as configuration
+from lfbm_jax.checkpoints import Checkpoints
+from lfbm_jax.errors import UserError
 from lfbm_jax.inference import langevin
 from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
+from lfbm_jax.model import Example, Model, Parameters, build, occlude, to_unit_range
+from lfbm_jax.workdir import load_config
 
 BATCH_SIZE = 100
+SMALL_BATCH_SIZE = 10  # so that a few images do not cost as much as a hundred
+SMALLEST_ANGLE = 1e-3  # radians; below, two directions are treated as parallel
+
+
+class Samples(NamedTuple):
+    """N ancestral samples; NumPy arrays.
+
+    Attributes:
+        z: latent vectors, [N, d].
+        images: g(z) in [-1, 1], [N, H, W, C].
+    """
+
+    z: np.ndarray
+    images: np.ndarray
 
 
 class Inferred(NamedTuple):
@@ -36,7 +57,13 @@ class Inferred(NamedTuple):
 class TrainedModel:
     """A model with its parameters.
 
-    Batches of any size are cut into equal ones and padded, so that each method compiles once.
+    Images x are [N, H, W, C], uint8 or floats in [-1, 1]; images that are returned are floats in
+    [-1, 1]. What a seed decides depends on the seed and the position of an image in x alone.
+
+    Work of any size is cut into batches of `batch_size` and padded; without it, these are of 10 or
+    of 100. A method compiles once for each of these sizes, and for each of the two types of images.
+
+    All methods raise UserError, in one line, for an array that is not as described.
 
     Attributes:
         config: of the run.
@@ -75,31 +102,26 @@ class TrainedModel:
         """The same model with the moving average of its parameters, or None where none is kept."""
         return self.with_parameters(self._average, self.step) if self._average else None
 
-    def sample(
-        self, num: int, seed: int = 0, batch_size: int = BATCH_SIZE
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Ancestral samples: latent vectors [num, d] and images [num, H, W, C] in [-1, 1]."""
-        batches = sharding.map_over_examples(
-            functools.partial(self._sample, np.int32(seed)),
-            self._parameters,
-            np.arange(num, dtype=np.int32),
-            batch_size,
-        )
-        return _concatenate(_progress(batches, num, "sampling"))
+    def sample(self, num: int, seed: int = 0, batch_size: int | None = None) -> Samples:
+        """Ancestral samples: z from the prior (Eq. 1), then the mean image g(z)."""
+        arrays.check_count(num)
+        index = np.arange(num, dtype=np.int32)
+        sample = functools.partial(self._sample, np.int32(seed))
+        return self._map(sample, index, batch_size, "sampling")
 
     def infer(
         self,
-        images: np.ndarray,
+        x: np.ndarray,
         seed: int = 0,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         training_settings: bool = False,
         masks: np.ndarray | None = None,
         chain: int = 0,
     ) -> Inferred:
-        """Infers the latent vectors of uint8 images [N, H, W, C].
+        """Infers the latent vectors of images.
 
         Args:
-            images: the images.
+            x: the images, [N, H, W, C].
             seed: of the chains, together with the position of an image.
             batch_size: images a call.
             training_settings: whether to infer as in training instead of as in evaluation.
@@ -108,21 +130,90 @@ class TrainedModel:
                 infers from such images.
             chain: 0, 1, ...: one of several independent starts for every image.
         """
-        count = len(images)
-        examples = Example(
-            images, np.arange(count, dtype=np.int32), np.ones(count, np.float32), masks
-        )
+        x = arrays.images(x, self.image_shape)
+        if masks is not None:
+            masks = arrays.masks(masks, len(x), self.image_shape)
+        index, weight = np.arange(len(x), dtype=np.int32), np.ones(len(x), np.float32)
         if training_settings:
             infer = self._infer_as_in_training
         else:
             infer = self._infer if masks is None else self._infer_masked
-        batches = sharding.map_over_examples(
-            functools.partial(infer, np.int32(seed), np.int32(chain)),
-            self._parameters,
-            examples,
-            batch_size,
-        )
-        return _concatenate(_progress(batches, count, "inferring"))
+        infer = functools.partial(infer, np.int32(seed), np.int32(chain))
+        return self._map(infer, Example(x, index, weight, masks), batch_size, "inferring")
+
+    def reconstruct(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
+        """The images g(z) at the z inferred from x, [N, H, W, C] (section 4.2)."""
+        return self.infer(x, seed).reconstruction
+
+    def score(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
+        """log p(x, z) at the z inferred from x, in nats, [N]; low for anomalies (section 4.4).
+
+        Up to a constant for an energy prior, whose log p(z) is known up to one.
+
+        Raises:
+            FloatingPointError: a score is not finite.
+        """
+        inferred = self.infer(x, seed)
+        scores = inferred.log_p_z + inferred.log_p_x_given_z
+        if not np.isfinite(scores).all():
+            raise FloatingPointError("a score is not finite; lower eval_inference.step_size")
+        return scores
+
+    def inpaint(
+        self, x: np.ndarray, mask: np.ndarray, num: int = 1, seed: int = 0
+    ) -> np.ndarray:
+        """Completions of images, of which only the visible pixels are looked at (section 4.3).
+
+        Args:
+            x: the images, [N, H, W, C].
+            mask: 1 where a pixel is visible, else 0; [H, W] for all images or [N, H, W], with a
+                last axis of 1 or without.
+            num: how many completions an image, from different starts.
+            seed: of the chains.
+
+        Returns:
+            [N, num, H, W, C] in [-1, 1]; visible pixels are those of x.
+        """
+        arrays.check_count(num)
+        x = arrays.images(x, self.image_shape)
+        masks = arrays.masks(mask, len(x), self.image_shape)
+        every_x, every_mask = (np.repeat(array, num, axis=0) for array in (x, masks))
+        completed = self.infer(every_x, seed, masks=every_mask).reconstruction
+        completed = completed.reshape(len(x), num, *self.image_shape)
+        visible = to_unit_range(x).astype(completed.dtype)
+        return np.where(masks[:, None], visible[:, None], completed)
+
+    def interpolate(
+        self, x1: np.ndarray, x2: np.ndarray, num: int, seed: int = 0
+    ) -> np.ndarray:
+        """Images between the reconstructions of x1 and of x2.
+
+        The way from z1 to z2 goes along the sphere of directions, and evenly from ‖z1‖ to ‖z2‖: a
+        Gaussian vector has about the norm sqrt(d), which a straight line would leave. Where the
+        prior is a flow, it is the base vectors f^-1(z) that go so, and f maps them back.
+
+        Args:
+            x1, x2: as many images each, [N, H, W, C].
+            num: images of each way, both ends included, so at least 2.
+            seed: of the chains.
+
+        Returns:
+            [N, num, H, W, C] in [-1, 1].
+        """
+        arrays.check_count(num, least=2)
+        x1, x2 = (arrays.images(x, self.image_shape) for x in (x1, x2))
+        if len(x1) != len(x2):
+            raise UserError(f"x1 and x2: {len(x1)} and {len(x2)} images; give as many each")
+        z1, z2 = (np.repeat(self.infer(x, seed).z, num, axis=0) for x in (x1, x2))
+        fraction = np.tile(np.linspace(0, 1, num, dtype=z1.dtype), len(x1))
+        images = self._map(self._interpolate, (z1, z2, fraction))
+        return images.reshape(len(x1), num, *self.image_shape)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        side = self.config.data.image_size
+        return side, side, self.config.data.channels
 
     @property
     def masked_inference(self) -> Any:
@@ -135,23 +226,35 @@ class TrainedModel:
             return self.model.eval_inference
         return langevin.Inference(self.config.model.latent_dim, **langevin.EVALUATION)
 
-    def decode(self, z: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
+    def decode(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """The images g(z), [N, H, W, C] in [-1, 1], of latent vectors [N, d]."""
-        batches = sharding.map_over_examples(self._decode, self._parameters, z, batch_size)
-        return _concatenate(batches)
+        return self._map(self._decode, arrays.latents(z, self.config.model.latent_dim), batch_size)
 
-    def log_prior(self, z: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """log p(z) in nats, [N], of latent vectors [N, d]."""
-        batches = sharding.map_over_examples(self._log_prior, self._parameters, z, batch_size)
-        return _concatenate(batches)
+    def log_prior(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """log p(z) in nats, [N], of latent vectors [N, d]; Eq. 5.
+
+        Up to a constant for an energy prior.
+        """
+        z = arrays.latents(z, self.config.model.latent_dim)
+        return self._map(self._log_prior, z, batch_size)
+
+    def _map(
+        self, function: Any, examples: Any, batch_size: int | None = None, what: str = ""
+    ) -> Any:
+        """A compiled function of many examples, with a progress bar where it has a name."""
+        total = len(jax.tree.leaves(examples)[0])
+        if batch_size is None:
+            batch_size = SMALL_BATCH_SIZE if total <= SMALL_BATCH_SIZE else BATCH_SIZE
+        batches = sharding.map_over_examples(function, self._parameters, examples, batch_size)
+        return _concatenate(_progress(batches, total, what) if what else batches)
 
     @functools.cached_property
     def _sample(self) -> Any:
         def sample(seed, parameters, index):
             key = key_for(seed, Purpose.SAMPLE, index)
-            return self.model.sample(self.model.prepare(parameters), key)
+            return Samples(*self.model.sample(self.model.prepare(parameters), key))
 
-        return _on_devices(sample, in_axes=(None, None, 0))
+        return self._on_devices(sample, in_axes=(None, None, 0))
 
     @functools.cached_property
     def _infer(self) -> Any:
@@ -167,15 +270,29 @@ class TrainedModel:
 
     @functools.cached_property
     def _decode(self) -> Any:
-        return _on_devices(
+        return self._on_devices(
             lambda parameters, z: self.model.decode(self.model.prepare(parameters), z)
         )
 
     @functools.cached_property
     def _log_prior(self) -> Any:
-        return _on_devices(
+        return self._on_devices(
             lambda parameters, z: self.model.log_p_z(self.model.prepare(parameters), z)
         )
+
+    @functools.cached_property
+    def _interpolate(self) -> Any:
+        model, prior = self.model, self.model.prior
+
+        def interpolate(parameters, way):
+            prepared = model.prepare(parameters)
+            *ends, fraction = way
+            if not hasattr(prior, "inverse"):  # No base: z itself goes the way.
+                return model.decode(prepared, between(*ends, fraction))
+            base = (prior.inverse(prepared.alpha, z) for z in ends)
+            return model.decode(prepared, prior.forward(prepared.alpha, between(*base, fraction)))
+
+        return self._on_devices(interpolate)
 
     def _inference(self, inference: Any) -> Any:
         model = self.model
@@ -193,14 +310,67 @@ class TrainedModel:
                 posterior.z, reconstruction, log_p_z, log_p_x_given_z, posterior.info
             )
 
-        return _on_devices(infer, in_axes=(None, None, None, 0))
+        return self._on_devices(infer, in_axes=(None, None, None, 0))
+
+    def _on_devices(self, one_example: Any, in_axes: tuple = (None, 0)) -> Any:
+        """Vectorised over a device's examples (the last argument), then mapped over devices."""
+        products = configuration.PRECISIONS[self.config.precision]
+
+        def precise(*arguments):
+            with jax.default_matmul_precision(products):  # Read when this is traced.
+                return one_example(*arguments)
+
+        return jax.pmap(
+            jax.vmap(precise, in_axes=in_axes), axis_name=sharding.AXIS, in_axes=in_axes
+        )
 
 
-def _on_devices(one_example: Any, in_axes: tuple = (None, 0)) -> Any:
-    """Vectorised over a device's examples (the last argument), then mapped over devices."""
-    return jax.pmap(
-        jax.vmap(one_example, in_axes=in_axes), axis_name=sharding.AXIS, in_axes=in_axes
+def load(workdir: str | os.PathLike, step: int | None = None) -> TrainedModel:
+    """The trained model of a work directory.
+
+    Args:
+        workdir: where `lfbm_jax.main`, or `lfbm_jax.convert`, put it.
+        step: of the checkpoint; None for the newest.
+
+    Raises:
+        UserError: there is no such work directory or checkpoint, or it cannot be read.
+    """
+    config = load_config(pathlib.Path(workdir))
+    configuration.check(config)
+    return restore(config, build(config), pathlib.Path(workdir), step)
+
+
+def restore(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    workdir: pathlib.Path,
+    step: int | None = None,
+) -> TrainedModel:
+    """The same for a config and a model that are at hand already."""
+    if not (workdir / "checkpoints").is_dir():
+        raise UserError(f"--workdir={workdir}: no checkpoints there; train first (--mode=train)")
+    checkpoints = Checkpoints(workdir)
+    template = jax.eval_shape(functools.partial(learning.init_state, config, model))
+    state = checkpoints.restore(template, step)
+    checkpoints.close()
+    if state is None:
+        raise UserError(f"--workdir={workdir}: no checkpoint there yet; train first (--mode=train)")
+    return TrainedModel(config, model, state.parameters, int(state.step), state.average)
+
+
+def between(start: jax.Array, end: jax.Array, fraction: jax.Array) -> jax.Array:
+    """The vector [d] at a fraction of the way that `TrainedModel.interpolate` describes."""
+    norms = jnp.linalg.norm(start), jnp.linalg.norm(end)
+    directions = start / norms[0], end / norms[1]
+    angle = jnp.arccos(jnp.clip(jnp.dot(*directions), -1, 1))
+    # Almost parallel vectors: sin(a t) / sin(a) is t.
+    parallel = angle < SMALLEST_ANGLE
+    sine = jnp.sin(jnp.where(parallel, 1, angle))
+    weights = (
+        jnp.where(parallel, part, jnp.sin(part * angle) / sine) for part in (1 - fraction, fraction)
     )
+    direction = sum(weight * unit for weight, unit in zip(weights, directions, strict=True))
+    return ((1 - fraction) * norms[0] + fraction * norms[1]) * direction
 
 
 def _progress(batches: Any, total: int, what: str) -> Any:

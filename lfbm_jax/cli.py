@@ -8,6 +8,7 @@ import jax
 import ml_collections
 from absl import app, flags
 
+from lfbm_jax.config import PRECISIONS
 from lfbm_jax.data.cache import default_root
 from lfbm_jax.errors import Interrupted, UserError
 
@@ -17,8 +18,7 @@ CONFIG_IS_MISSING = "--config is missing: give an experiment, such as --config=c
 
 def set_precision(config: ml_collections.ConfigDict) -> None:
     """Float32 products are full float32 on accelerators too, unless the config allows less."""
-    products = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
-    jax.config.update("jax_default_matmul_precision", products[config.precision])
+    jax.config.update("jax_default_matmul_precision", PRECISIONS[config.precision])
 
 
 def keep_compiled_programs() -> None:

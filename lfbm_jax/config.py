@@ -10,7 +10,8 @@ from lfbm_jax import parts, schedules
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import langevin
 
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+# `precision` and the precision of matrix products on accelerators that goes with it.
+PRECISIONS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 
 # A variant changes a config in place; one written `name=value` gets the value as text.
 Variant = Callable[[ml_collections.ConfigDict, str], None]

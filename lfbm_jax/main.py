@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import cli, evaluate, model, plots, train, workdir
+from lfbm_jax import api, cli, evaluate, model, plots, train, workdir
 from lfbm_jax import config as configuration
 from lfbm_jax.data import prepare
 from lfbm_jax.describe import describe
@@ -50,13 +50,13 @@ def _train(config: ml_collections.ConfigDict) -> None:
 
 def _evaluate(config: ml_collections.ConfigDict) -> None:
     folder = _workdir()
-    trained = evaluate.restore(config, _claimed_model(config, folder), folder, _STEP.value)
+    trained = api.restore(config, _claimed_model(config, folder), folder, _STEP.value)
     _print_paths(evaluate.evaluate(trained, prepare(config.data), folder))
 
 
 def _sample(config: ml_collections.ConfigDict) -> None:
     folder = _workdir()
-    trained = evaluate.restore(config, _claimed_model(config, folder), folder, _STEP.value)
+    trained = api.restore(config, _claimed_model(config, folder), folder, _STEP.value)
     _, images = trained.sample(_NUM.value, seed=config.seed)
     np.save(folder / "samples.npy", images)
     picture = plots.save(plots.grid(images), folder / "samples.png")

@@ -33,7 +33,7 @@ class Example(NamedTuple):
     """One training or test image and what belongs to it; with a leading axis, a batch of them.
 
     Attributes:
-        image: x, [H, W, C], uint8.
+        image: x, [H, W, C], uint8 or in [-1, 1].
         index: its position in the data set, []; chains are keyed by it.
         weight: 1, or 0 for the padding that fills a batch up to the device count, [].
         mask: 1 where a pixel is visible, broadcastable to the image; None where all are.
@@ -115,8 +115,9 @@ class Model:
 
 
 def to_unit_range(image: jax.Array) -> jax.Array:
-    """uint8 image -> x in [-1, 1], in the default floating type."""
-    return image.astype(float) / 127.5 - 1
+    """uint8 image, or one in [-1, 1] already -> x in [-1, 1], in the default floating type."""
+    x = image.astype(float)
+    return x / 127.5 - 1 if image.dtype == jnp.uint8 else x
 
 
 def occlude(x: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from absl.testing import flagsaver
 
-from lfbm_jax import cli, convert, evaluate, model, workdir
+from lfbm_jax import api, cli, convert, model
 from lfbm_jax.errors import UserError
 from tests import pytorch_writer
 from tests.builders import experiment
@@ -101,8 +101,7 @@ def numpy_images(generator, geometry, z):
 
 def restored(folder):
     """The model of a work directory and its prepared parameters."""
-    config = workdir.load_config(folder)
-    trained = evaluate.restore(config, model.build(config), folder)
+    trained = api.load(folder)
     parameters = jax.tree.map(jnp.asarray, trained._parameters)
     return trained, jax.jit(trained.model.prepare)(parameters)
 

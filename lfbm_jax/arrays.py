@@ -1,0 +1,78 @@
+"""What a trained model accepts as images, masks and latent vectors: checked, in one type each."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lfbm_jax.errors import UserError
+
+
+def images(x: Any, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images [N, *shape]: uint8 as they are, floats in [-1, 1] in the default floating type.
+
+    Raises:
+        UserError: another shape or type, a value that is not finite or outside of [-1, 1].
+    """
+    x = np.asarray(x)
+    if x.shape[1:] != shape or not x.size:
+        height, width, channels = shape
+        raise UserError(
+            f"images of shape {x.shape}: the model's are (N, {height}, {width}, {channels})"
+        )
+    if x.dtype == np.uint8:
+        return x
+    if not np.issubdtype(x.dtype, np.floating):
+        raise UserError(f"images of type {x.dtype}: give uint8, or floats in [-1, 1]")
+    low, high = x.min(), x.max()  # NaN where there is one.
+    if not np.isfinite([low, high]).all():
+        raise UserError("images with NaN or infinity: give finite values in [-1, 1]")
+    if low < -1 or high > 1:
+        raise UserError(
+            f"images with values from {low:.6g} to {high:.6g}: floats must lie in [-1, 1];"
+            " give uint8 for values from 0 to 255"
+        )
+    return x.astype(jnp.result_type(float))
+
+
+def masks(mask: Any, count: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """Masks uint8 [count, H, W, 1], 1 where a pixel is visible.
+
+    Args:
+        mask: zeros and ones, [H, W] for all images or [count, H, W]; a last axis of 1 may follow.
+        count: how many images there are.
+        shape: theirs.
+
+    Raises:
+        UserError: another shape, other values, or an image of which no pixel is visible.
+    """
+    mask = np.asarray(mask)
+    size = shape[:2]
+    flat = mask[..., 0] if mask.shape[-3:] == (*size, 1) else mask
+    if flat.shape not in (size, (count, *size)):
+        raise UserError(
+            f"a mask of shape {mask.shape}: give {size} for all images, or {(count, *size)}"
+        )
+    if not ((flat == 0) | (flat == 1)).all():
+        raise UserError("a mask with other values than 1 (visible) and 0 (hidden)")
+    visible = np.broadcast_to(flat, (count, *size)).astype(np.uint8)
+    empty = np.flatnonzero(~visible.any(axis=(1, 2)))
+    if empty.size:
+        raise UserError(f"the mask hides all pixels of image {empty[0]}; leave some visible")
+    return visible[..., None]
+
+
+def latents(z: Any, latent_dim: int) -> np.ndarray:
+    """Latent vectors [N, latent_dim] in the default floating type; UserError for anything else."""
+    z = np.asarray(z)
+    if z.ndim != 2 or z.shape[1] != latent_dim or not len(z):
+        raise UserError(f"latent vectors of shape {z.shape}: the model's are (N, {latent_dim})")
+    if not np.issubdtype(z.dtype, np.number) or not np.isfinite(z).all():
+        raise UserError("latent vectors with NaN or infinity, or of no number type")
+    return z.astype(jnp.result_type(float))
+
+
+def check_count(num: int, least: int = 1) -> None:
+    """UserError for a number of results below the least that makes sense."""
+    if num < least:
+        raise UserError(f"num={num}: must be at least {least}")
