@@ -33,17 +33,18 @@ def run(
 ) -> dict[str, float]:
     """Scores test images; those of `data.exclude_labels` are the anomalies.
 
-    The score is log p(x, z) = log p_alpha(z) + log p_beta(x|z) in nats, both with their constants,
-    averaged over `task.anomaly.num_chains` chains from different starts. Low is anomalous.
+    The score is log p(x, z) = log p_alpha(z) + log p_beta(x|z) in nats, averaged over
+    `task.anomaly.num_chains` chains from different starts. Low is anomalous. The constant of
+    log p_beta counts every pixel; the paper prints it once, which ranks the images alike.
 
     Figures: `auprc`, the area under the precision-recall curve (average precision) with the
     anomalies as the positive class, on `task.anomaly.num_images` test images spread over the split
     (0: all), and `base_rate`, their share, which is what chance would reach; the mean over chains
     of what a single one reaches; what each of the two terms reaches alone.
 
-    Earlier work trains on 80 % of the normal images and scores the other 20 % with all anomalies.
-    `auprc_80_20` is for this base rate: the same test images with as many of the anomalous training
-    images, none of which was trained on, as it takes.
+    Earlier work may have trained on 80 % of the normal images and scored the other 20 % with all
+    anomalies. `auprc_80_20` is for this base rate: the same test images with as many of the
+    anomalous training images, none of which was trained on, as it takes.
 
     Raises:
         UserError: the images have no labels, there is no test split, or the scored images are all
