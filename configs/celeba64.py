@@ -1,9 +1,12 @@
-"""CelebA, 64 x 64 (Tables 2, 7 and 9 of the paper).
+"""CelebA, 64 x 64 (Tables 2, 3, 5, 6, 7 and 9 of the paper).
 
-Command:   python -m lfbm_jax.main --config=configs/celeba64.py; `:table11` for batch 256
+Command:   python -m lfbm_jax.main --config=configs/celeba64.py; `:table11` for batch 256;
+           `:salt_and_pepper=0.3` (0.5, 0.7) and `:square=20` (30, 40) learn from 10,000
+           occluded images and recover them, `:prior=energy,square=20` with another prior
 Hardware:  a GPU; the paper's needed 20.7 minutes an epoch at batch 256 (Table 11). Ours: not
            measured yet.
-Paper:     MSE 0.011, FID 33.64 (LFBM-MCMC). Ours: not run yet.
+Paper:     MSE 0.011, FID 33.64 (LFBM-MCMC); Tables 3, 5 and 6: `lfbm_jax/paper.py`.
+           Ours: not run yet.
 """
 
 from lfbm_jax import config as configuration
@@ -33,10 +36,33 @@ def get_config(variants=""):
     for section in ("generator", "prior"):
         config.optimizer[section].update({"learning_rate": 3e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
-    config.paper = paper.table_2("CelebA")
-    return configuration.finish(config, variants, {"table11": _table11})
+    config.tasks = ("generate", "reconstruct", "inpaint")
+    config.task.inpaint.update({"num_images": 10_000, "mask": "center_box:40"})
+    config.paper = paper.table_2("CelebA") | paper.table_3()
+    own = {"table11": _table11, "salt_and_pepper": _salt_and_pepper, "square": _square}
+    configuration.finish(config, variants, own)
+    if config.data.mask:
+        with config.unlocked():
+            config.paper = paper.tables_5_and_6(
+                config.data.mask, config.data.image_size, config.prior.name
+            )
+    return config
 
 
 def _table11(config, _):
     """The setting of the paper's Table 11: batch 256."""
     config.train.batch_size = 256
+
+
+def _salt_and_pepper(config, share):
+    _recover(config, f"salt_and_pepper:{share}")
+
+
+def _square(config, side):
+    _recover(config, f"random_box:{side}")
+
+
+def _recover(config, mask):
+    """Section 4.6: learning from 10,000 occluded images."""
+    config.data.update({"mask": mask, "num_train": 10_000})
+    config.tasks = ("recover", "generate")

@@ -34,7 +34,7 @@ def base() -> ml_collections.ConfigDict:
                 "horizontal_flip": False,  # mirror a random half of the training images
                 "test_fraction": 0.0,  # share held out where the source has no test split
                 "exclude_labels": (),  # classes left out of training
-                "num_train": 0,  # so many of the training images; 0: all
+                "num_train": 0,  # at most so many training images; 0: all
                 "mask": "",  # hides pixels of the training images, as "salt_and_pepper:0.5" does
             },
             "model": {"latent_dim": 100, "sigma": 0.3},
@@ -84,11 +84,12 @@ def finish(
     Args:
         config: from `base`, with an experiment's values.
         variants: comma-separated; `smoke`, `<section>=<module>` such as `prior=gaussian`, which
-            installs that module's default settings, and the experiment's own.
+            installs that module's default settings, `mask=<mask>` such as `mask=random_box:12`,
+            which learns from images that are occluded so, and the experiment's own.
         own: name -> function of (config, value) for the experiment's own variants.
     """
-    known = {"smoke": _smoke} | {section: _switch(section) for section in parts.SECTIONS}
-    known |= own or {}
+    known = {section: _switch(section) for section in parts.SECTIONS}
+    known |= {"smoke": _smoke, "mask": _mask} | (own or {})
     for variant in sorted(filter(None, variants.split(",")), key="smoke".__eq__):
         name, _, value = variant.partition("=")
         if name not in known:
@@ -142,6 +143,12 @@ def _switch(section: str) -> Variant:
         config[section] = parts.defaults(section, name)
 
     return switch
+
+
+def _mask(config: ml_collections.ConfigDict, mask: str) -> None:
+    """Learning from occluded images, and their recovery (section 4.6)."""
+    config.data.mask = mask
+    config.tasks = ("recover", "generate")
 
 
 def _smoke(config: ml_collections.ConfigDict, _: str) -> None:

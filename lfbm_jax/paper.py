@@ -22,6 +22,8 @@ TABLE_2 = {
     },
 }
 
+SIDE = 64  # of the images of Tables 3, 5 and 6, to whose side ours are compared.
+
 # Table 3, inpainting of CelebA at 64 x 64. The columns are as printed; no FID of images is near
 # 0.056, so that they may be swapped or rescaled.
 TABLE_3 = {
@@ -76,8 +78,43 @@ def table_2(data: str, method: str = "LFBM-MCMC") -> dict[str, dict[str, float]]
     }
 
 
+def table_3(method: str = "LFBM-MCMC") -> dict[str, dict[str, float]]:
+    """Table 3's figures as printed, by the task that measures them."""
+    return {"inpaint": {"mse_hidden": TABLE_3[method]["mse"], "fid": TABLE_3[method]["fid"]}}
+
+
 def table_4(digit: int, method: str = "LFBM-MCMC") -> dict[str, dict[str, float]]:
     """Table 4's mean for a held-out digit; nothing for a digit that it does not have."""
     if digit not in TABLE_4_DIGITS:
         return {}
     return {"anomaly": {"auprc": TABLE_4[method][0][TABLE_4_DIGITS.index(digit)]}}
+
+
+def occlusion(mask: str, side: int) -> str | None:
+    """Which occlusion of Tables 5 and 6 a `data.mask` is for images of that side; None for another.
+
+    Squares count in proportion to the side of the image, to the nearest whole pixel of it.
+    """
+    kind, _, value = mask.partition(":")
+    try:
+        amount = float(value)
+    except ValueError:
+        return None
+    for name in OCCLUSIONS:
+        paper_kind, size = name.removesuffix(" %").rsplit(" ", 1)
+        if paper_kind == "square":
+            same = kind == "random_box" and abs(amount - int(size) * side / SIDE) <= 0.5
+        else:
+            same = kind == "salt_and_pepper" and f"{100 * amount:g}" == size
+        if same:
+            return name
+    return None
+
+
+def tables_5_and_6(mask: str, side: int, prior: str) -> dict[str, dict[str, float]]:
+    """The figures for a `data.mask` and a prior, by the task that measures them; {} for others."""
+    name = occlusion(mask, side)
+    if name is None or prior not in TABLES_5_AND_6["mse"]:
+        return {}
+    mse, fid = (TABLES_5_AND_6[key][prior][OCCLUSIONS.index(name)] for key in ("mse", "fid"))
+    return {"recover": {"mse_hidden": mse}, "generate": {"fid": fid}}

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,21 @@ def pairs(originals: np.ndarray, reconstructions: np.ndarray, columns: int = 10)
         originals, reconstructions: images in [-1, 1]; N is cut to whole rows where there are any.
         columns: images a row.
     """
-    columns = min(columns, len(originals))
-    whole = len(originals) // columns * columns
-    rows = np.stack(
-        [a[:whole].reshape(-1, columns, *a.shape[1:]) for a in (originals, reconstructions)],
-        axis=1,
-    )
-    return grid(rows.reshape(-1, *originals.shape[1:]), columns)
+    return stacked((originals, reconstructions), columns)
+
+
+def stacked(kinds: Sequence[np.ndarray], columns: int = 10) -> np.ndarray:
+    """Rows of images of the first kind, each above the same images of the second, and so on.
+
+    Args:
+        kinds: each [N, H, W, C] in [-1, 1]; N is cut to whole rows where there are any.
+        columns: images a row.
+    """
+    shape = kinds[0].shape
+    columns = min(columns, shape[0])
+    whole = shape[0] // columns * columns
+    rows = np.stack([kind[:whole].reshape(-1, columns, *shape[1:]) for kind in kinds], axis=1)
+    return grid(rows.reshape(-1, *shape[1:]), columns)
 
 
 def save(picture: np.ndarray, path: pathlib.Path) -> pathlib.Path:

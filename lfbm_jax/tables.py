@@ -33,7 +33,6 @@ METHODS = {
 BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE"}
 # data.name -> the paper's name for the data set.
 DATA_SETS = {"svhn_cropped": "SVHN", "cifar10": "CIFAR-10", "celeb_a": "CelebA", "mnist": "MNIST"}
-PAPER_SIDE = 64  # of the images of Tables 3, 5 and 6, to whose side ours are compared.
 
 
 class Run(NamedTuple):
@@ -169,7 +168,7 @@ def tables_5_and_6(runs: list[Run]) -> list[str]:
         (6, "fid", "generate", "fid"),
     ):
         lines += [f"## Table {number}: unsupervised recovery, {name.upper()}", ""]
-        lines += [f"Squares scaled to images of {PAPER_SIDE} x {PAPER_SIDE} pixels.", ""]
+        lines += [f"Squares scaled to images of {paper.SIDE} x {paper.SIDE} pixels.", ""]
         rows = []
         for prior, printed in paper.TABLES_5_AND_6[name].items():
             rows.append([f"{prior}, paper, CelebA", *(f"{value:g}" for value in printed)])
@@ -218,21 +217,9 @@ def find_runs(folder: pathlib.Path) -> list[Run]:
 
 
 def _occlusion(run: Run) -> str | None:
-    """Which of the paper's occlusions a run's `data.mask` is, None for another.
-
-    Squares count in proportion to the side of the image, to the nearest whole pixel of it.
-    """
-    kind, _, value = run.config["data"]["mask"].partition(":")
-    if kind == "salt_and_pepper":
-        name = f"salt and pepper {100 * float(value):g} %"
-        return name if name in paper.OCCLUSIONS else None
-    if kind == "random_box":
-        side = run.config["data"]["image_size"]
-        for name in paper.OCCLUSIONS:
-            square, _, size = name.partition(" ")
-            if square == "square" and abs(int(value) - int(size) * side / PAPER_SIDE) <= 0.5:
-                return name
-    return None
+    """Which of the paper's occlusions a run learned from, None for another."""
+    data = run.config["data"]
+    return paper.occlusion(data["mask"], data["image_size"])
 
 
 def _cell(values: Sequence[float | None]) -> str:

@@ -99,13 +99,24 @@ def train(
 
 
 def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> None:
-    """Writes a grid of samples, and held-out images above their reconstructions."""
+    """Writes a grid of samples, and held-out images above their reconstructions.
+
+    Where training images are occluded, some of them also: whole, occluded and recovered.
+    """
     _, samples = trained.sample(SAMPLE_GRID, seed=trained.config.seed)
     writer.image(trained.step, "samples", plots.grid(samples))
     originals = (data.test or data.train).spread(RECONSTRUCTIONS)
     inferred = trained.infer(originals, seed=trained.config.seed)
     picture = plots.pairs(originals / 127.5 - 1, inferred.reconstruction)
     writer.image(trained.step, "reconstructions", picture)
+    rows = data.train.rows(RECONSTRUCTIONS)
+    visible = masks.of_training_images(trained.config, rows)
+    if visible is not None:
+        originals = data.train.images[rows]
+        inferred = trained.infer(originals, seed=trained.config.seed, masks=visible)
+        x = originals / 127.5 - 1
+        picture = plots.stacked((x, x * visible, inferred.reconstruction))
+        writer.image(trained.step, "recoveries", picture)
 
 
 def _check_finite(metrics: dict[str, np.ndarray], step: int) -> None:

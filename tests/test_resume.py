@@ -20,6 +20,7 @@ from tests.builders import experiment
 STEPS = 60
 OVERRIDES = [
     "--config.data.horizontal_flip=True",
+    "--config.data.mask=random_box:3",
     f"--config.train.num_steps={STEPS}",
     "--config.train.steps_per_call=3",
     "--config.train.log_every=6",

@@ -12,6 +12,7 @@ import jax, numpy as np
 jax.config.update("jax_enable_x64", {x64})
 from lfbm_jax import learning, model, sharding
 from lfbm_jax.api import TrainedModel
+from lfbm_jax.data import masks
 from lfbm_jax.data.batches import Batches
 from lfbm_jax.data.cache import Split
 from tests.builders import experiment
@@ -21,10 +22,12 @@ with config.unlocked():
     config.train.batch_size = 10
     config.inference.num_steps = 5
     config.data.horizontal_flip = True
+    config.data.mask = "salt_and_pepper:0.3"
 assert jax.device_count() == {devices}
 images = np.random.default_rng(0).integers(0, 256, (33, 8, 8, 1), dtype=np.uint8)
 built = model.build(config)
-batches = Batches(Split(images, None), config.seed, config.train.batch_size)
+visible = masks.of_training_images(config, np.arange(33))
+batches = Batches(Split(images, None), config.seed, config.train.batch_size, masks=visible)
 update = learning.make_update(config, built, batches.steps_per_epoch)
 state = sharding.replicate(learning.init_state(config, built))
 history = []
@@ -33,7 +36,7 @@ for step in range(0, {steps}, 5):
     history.append({{k: v.tolist() for k, v in jax.device_get(metrics).items()}})
 parameters = [leaf.tolist() for leaf in jax.tree.leaves(jax.device_get(state.parameters))]
 trained = TrainedModel(config, built, jax.device_get(state.parameters), {steps})
-inferred = trained.infer(images, batch_size=10)
+inferred = trained.infer(images, batch_size=10, masks=visible)
 latent, samples = trained.sample(7, batch_size=4)
 print(json.dumps([history, parameters, inferred.z.tolist(), samples.tolist()]))
 """

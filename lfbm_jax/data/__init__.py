@@ -46,12 +46,10 @@ def sources() -> list[str]:
 
 
 def _shortened(cache: Cache, count: int) -> Cache:
-    """The cache with `count` training images, spread over all that there are; 0: with all."""
+    """The cache with at most `count` training images, spread over all; 0: with all."""
     train = cache.train
-    if count == 0:
+    if not 0 < count < len(train.images):
         return cache
-    if count > len(train.images):
-        raise UserError(f"data.num_train={count}: there are {len(train.images)} training images")
     rows = train.rows(count)
     labels = None if train.labels is None else train.labels[rows]
     return cache._replace(train=Split(train.images[rows], labels))

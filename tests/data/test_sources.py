@@ -173,7 +173,6 @@ def test_fewer_training_images_are_spread_over_all(settings):
     ("setting", "named"),
     [
         ({"num_train": -1}, "data.num_train=-1"),
-        ({"num_train": 10_000}, "there are 48 training images"),
         ({"mask": "center_box:8"}, "data.mask='center_box:8': hides all"),
     ],
 )

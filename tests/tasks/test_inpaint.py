@@ -1,21 +1,30 @@
-"""Inference from incomplete images, held against a posterior known in closed form."""
+"""Inference from incomplete images, held against a posterior known in closed form; the task."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from lfbm_jax import config as configuration
+from lfbm_jax import plots
 from lfbm_jax.api import TrainedModel
+from lfbm_jax.data import masks
+from lfbm_jax.data.cache import Cache, Split
+from lfbm_jax.errors import UserError
 from lfbm_jax.inference import Posterior, langevin
 from lfbm_jax.model import Model, Parameters
 from lfbm_jax.priors import gaussian
+from lfbm_jax.report import ReportWriter
+from lfbm_jax.tasks import inpaint
 from tests.builders import small_config
 from tests.linear_gaussian import LinearGenerator, posterior
 
-D, SHAPE, SIGMA = 3, (4, 4, 2), 0.8
+D, SHAPE, SIGMA = 3, (4, 4, 3), 0.8
 RANDOM = np.random.default_rng(0)
-BETA = {"matrix": RANDOM.normal(size=(32, D)), "bias": RANDOM.normal(size=32)}
+BETA = {"matrix": RANDOM.normal(size=(48, D)), "bias": RANDOM.normal(size=48)}
 IMAGES = RANDOM.integers(0, 256, (5, *SHAPE), dtype=np.uint8)
 MASKS = RANDOM.integers(0, 2, (5, 4, 4, 1), dtype=np.uint8)
 
@@ -80,3 +89,72 @@ def test_where_inference_needs_whole_images_langevin_dynamics_takes_over():
     expected = trained(model.masked_inference).infer(IMAGES, masks=MASKS).z
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_allclose(found, modes(), atol=0.1)
+
+
+def test_figures_and_picture_of_the_task(tmp_path):
+    model = trained(langevin.Inference(D, num_steps=20, step_size=0.2))
+    config = model.config
+    config.data.image_size = 4
+    settings = {"num_images": 4, "batch_size": 3, "num_completions": 3, "mask": "random_box:2"}
+    config.task.inpaint.update(settings)
+    train = RANDOM.integers(0, 256, (9, *SHAPE), dtype=np.uint8)
+    data = Cache(Split(train, None), Split(IMAGES, None), tmp_path)
+    writer = ReportWriter(tmp_path, "inpaint", 0, config)
+    figures = inpaint.run(model, data, config, writer)
+
+    rows = [0, 1, 2, 3]  # 4 of 5, spread.
+    x, train = IMAGES[rows] / 127.5 - 1, train / 127.5 - 1
+    visible = masks.parse("random_box:2", 4, "mask")(config.seed, rows)
+    hidden, seen = np.broadcast_to(visible == 0, x.shape), np.broadcast_to(visible, x.shape) == 1
+    decoded = np.stack(
+        [
+            model.infer(IMAGES[rows], config.seed, masks=visible, chain=i).reconstruction
+            for i in range(3)
+        ]
+    )
+    distances = np.sum(visible[:, None] * (x[:, None] - train[None]) ** 2, axis=(2, 3, 4))
+    nearest = train[distances.argmin(axis=1)]
+    whole = model.infer(IMAGES[rows], config.seed).reconstruction
+    expected = {
+        "num_images": 4,
+        "num_completions": 3,
+        "hidden_share": 0.25,
+        "mse_hidden": np.mean((decoded - x)[:, hidden] ** 2),
+        "mse_hidden_of_mean_completion": np.mean((decoded.mean(axis=0) - x)[hidden] ** 2),
+        "mse_hidden_of_mean_image": np.mean((train.mean(axis=0) - x)[hidden] ** 2),
+        "mse_hidden_of_nearest_image": np.mean((nearest - x)[hidden] ** 2),
+        "mse_visible": np.mean((decoded - x)[:, seen] ** 2),
+        "mse_of_reconstruction": np.mean((whole - x) ** 2),
+        "diversity": np.sqrt(np.mean(decoded.var(axis=0, ddof=1)[hidden])),
+    }
+    assert figures.keys() == expected.keys()
+    for name, value in expected.items():
+        assert figures[name] == pytest.approx(value, rel=1e-9), name
+    assert figures["diversity"] > 0.1
+
+    # A row an image: the original, what is seen of it, completions that keep what is seen.
+    (path,) = writer.pictures
+    assert path.name == "inpaint_completions.png"
+    columns = [x, x * visible, *(np.where(hidden, one, x) for one in decoded)]
+    cells = np.stack(columns, axis=1).reshape(-1, *SHAPE)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), plots.grid(cells, 5))
+    setup = json.loads(writer.write(figures).read_text())["setup"]
+    assert setup["split"] == "test" and setup["mask"] == "random_box:2"
+    assert setup["inference"]["num_steps"] == 20
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"mask": "center_box:99"}, "task.inpaint.mask='center_box:99'"),
+        ({"mask": ""}, "task.inpaint.mask=''"),
+        ({"num_completions": 1}, "task.inpaint.num_completions=1"),
+    ],
+)
+def test_mistakes_end_before_training(setting, named):
+    config = small_config()
+    config.tasks = ("inpaint",)
+    configuration.check(config)
+    config.task.inpaint.update(setting)
+    with pytest.raises(UserError, match=named):
+        configuration.check(config)

@@ -1,0 +1,100 @@
+"""Recovery of the training images: figures against their definitions, and a whole run."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from lfbm_jax import config as configuration
+from lfbm_jax import fills
+from lfbm_jax.api import TrainedModel
+from lfbm_jax.data import masks
+from lfbm_jax.data.cache import Cache, Split
+from lfbm_jax.errors import UserError
+from lfbm_jax.inference import langevin
+from lfbm_jax.model import Model, Parameters
+from lfbm_jax.priors import gaussian
+from lfbm_jax.report import ReportWriter
+from lfbm_jax.tasks import recover
+from tests.builders import experiment, small_config
+from tests.linear_gaussian import LinearGenerator
+
+D, SHAPE = 3, (6, 6, 1)
+
+
+def test_figures_of_the_task(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (9, *SHAPE), dtype=np.uint8)
+    config = small_config()
+    config.data.update({"image_size": 6, "mask": "salt_and_pepper:0.5"})
+    config.model.latent_dim = D
+    config.task.recover.update({"num_images": 4, "batch_size": 3})
+    with jax.enable_x64(True):
+        inference = langevin.Inference(D, num_steps=20, step_size=0.2)
+        model = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), None, inference, 0.8)
+        beta = {"matrix": random.normal(size=(36, D)), "bias": random.normal(size=36)}
+        trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+        writer = ReportWriter(tmp_path, "recover", 0, config)
+        data = Cache(Split(images, None), None, tmp_path)
+        figures = recover.run(trained, data, config, writer)
+        rows = [0, 2, 4, 6]  # 4 of 9, spread.
+        masks_of = functools.partial(masks.of_training_images, config)
+        visible = masks_of(rows)
+        recovered = trained.infer(images[rows], config.seed, masks=visible).reconstruction
+
+    x = images[rows] / 127.5 - 1
+    hidden = visible == 0
+    expected = {
+        "num_images": 4,
+        "hidden_share": 0.5,
+        "mse_hidden": np.mean((x - recovered)[hidden] ** 2),
+        "mse_visible": np.mean((x - recovered)[~hidden] ** 2),
+        # From all images, by their own masks; of their visible pixels only.
+        "mse_hidden_of_mean_image": fills.mse(x, fills.mean_image(images, masks_of)[None], hidden),
+        "mse_hidden_of_bilinear_fill": fills.mse(x, fills.bilinear(x, visible), hidden),
+        "mse_hidden_of_median_fill": fills.mse(x, fills.median(x, visible), hidden),
+    }
+    assert figures.keys() == expected.keys()
+    for name, value in expected.items():
+        assert figures[name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_a_run_learns_from_occluded_images_and_shows_their_recovery(run_python, tmp_path):
+    run = tmp_path / "run"
+    command = ["-m", "lfbm_jax.main", "--config=configs/digits.py:mask=random_box:4,smoke"]
+    command += [f"--workdir={run}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
+    run_python([*command, "--config.data.num_train=20", "--config.tasks=('recover',)"])
+    kept = np.load(run / "masks.npy")
+    assert kept.shape == (20, 8, 8, 1)
+    np.testing.assert_array_equal((kept == 0).sum(axis=(1, 2, 3)), 16)
+    report = json.loads((run / "reports" / "recover.json").read_text())
+    assert report["setup"]["mask"] == "random_box:4" and report["setup"]["num_train"] == 20
+    assert report["figures"]["hidden_share"] == 0.25
+    for path in (run / "recoveries" / "00000002.png", run / "reports" / "recover_recoveries.png"):
+        assert np.asarray(Image.open(path)).std() > 0
+
+
+def test_recovery_needs_occluded_images():
+    config = small_config()
+    config.tasks = ("recover",)
+    with pytest.raises(UserError, match=r"set data\.mask"):
+        configuration.check(config)
+
+
+@pytest.mark.parametrize(
+    ("variants", "mask", "mse"),
+    [
+        ("salt_and_pepper=0.5", "salt_and_pepper:0.5", 0.0317),
+        ("square=30,prior=energy", "random_box:30", 0.0684),
+        ("prior=gaussian,square=40", "random_box:40", 0.0918),
+    ],
+)
+def test_celeba_recovery_is_set_up_as_in_table_5(variants, mask, mse):
+    config = experiment("celeba64", variants)
+    configuration.check(config)
+    assert config.data.mask == mask and config.data.num_train == 10_000
+    assert config.paper.recover.mse_hidden == mse
+    assert config.tasks[0] == "recover"
