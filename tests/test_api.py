@@ -211,9 +211,10 @@ MISTAKES = {
     "latents": (lambda m: m.decode(np.zeros((3, 4))), r"shape \(3, 4\).*\(N, 5\)"),
     "no latents": (lambda m: m.log_prior(np.zeros((0, 5))), r"shape \(0, 5\)"),
     "latent NaN": (lambda m: m.log_prior(np.full((3, 5), np.nan)), "NaN or infinity"),
-    "samples": (lambda m: m.sample(0), "num=0: must be at least 1"),
-    "completions": (lambda m: m.inpaint(BLANK, MASK, num=0), "num=0: must be at least 1"),
-    "way": (lambda m: m.interpolate(BLANK, BLANK, num=1), "num=1: must be at least 2"),
+    "samples": (lambda m: m.sample(0), "num=0: must be a whole number of at least 1"),
+    "share": (lambda m: m.sample(2.5), "num=2.5: must be a whole number"),
+    "completions": (lambda m: m.inpaint(BLANK, MASK, num=0), "num=0: must be a whole"),
+    "way": (lambda m: m.interpolate(BLANK, BLANK, num=1), "whole number of at least 2"),
     "ends": (lambda m: m.interpolate(BLANK, BLANK[:1], num=3), "2 and 1 images"),
 }
 
