@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -247,6 +248,23 @@ class TrainedModel:
             batch_size = SMALL_BATCH_SIZE if total <= SMALL_BATCH_SIZE else BATCH_SIZE
         batches = sharding.map_over_examples(function, self._parameters, examples, batch_size)
         return _concatenate(_progress(batches, total, what) if what else batches)
+
+    def map(
+        self,
+        one_example: Callable[[Parameters, Example], Any],
+        examples: Example,
+        batch_size: int | None = None,
+    ) -> Any:
+        """What a function of (prepared parameters, example) gives for N examples, [N, ...] each.
+
+        For tasks that need more than this class has: they are vectorised, compiled and spread over
+        the devices like all else.
+        """
+
+        def prepared(parameters, example):
+            return one_example(self.model.prepare(parameters), example)
+
+        return self._map(self._on_devices(prepared), examples, batch_size, "images")
 
     @functools.cached_property
     def _sample(self) -> Any:
