@@ -103,10 +103,15 @@ class TrainedModel:
         """The same model with the moving average of its parameters, or None where none is kept."""
         return self.with_parameters(self._average, self.step) if self._average else None
 
-    def sample(self, num: int, seed: int = 0, batch_size: int | None = None) -> Samples:
-        """Ancestral samples: z from the prior (Eq. 1), then the mean image g(z)."""
+    def sample(
+        self, num: int, seed: int = 0, batch_size: int | None = None, first: int = 0
+    ) -> Samples:
+        """Ancestral samples: z from the prior (Eq. 1), then the mean image g(z).
+
+        A sample depends on the seed and its number alone; `first` is the number of the first one.
+        """
         arrays.check_count(num)
-        index = np.arange(num, dtype=np.int32)
+        index = np.arange(first, first + num, dtype=np.int32)
         sample = functools.partial(self._sample, np.int32(seed))
         return self._map(sample, index, batch_size, "sampling")
 

@@ -67,6 +67,10 @@ def base() -> ml_collections.ConfigDict:
                 "sample_every": 1000,
                 "checkpoint_every": 1000,
             },
+            "metrics": {
+                "inception_weights": "",  # the FID network's: a file, or "download"; '': no FID
+                "fid_statistics": "",  # .npz of training images; '': made once, in their cache
+            },
             "tasks": ("generate", "reconstruct"),
             "task": parts.task_settings("SETTINGS"),
             "paper": {},  # the paper's figures for each task, printed beside ours

@@ -14,8 +14,9 @@ from lfbm_jax import config as configuration
 from lfbm_jax.data import prepare
 from lfbm_jax.describe import describe
 from lfbm_jax.errors import UserError
+from lfbm_jax.metrics import fid
 
-MODES = ("train", "evaluate", "sample", "describe", "prepare")
+MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
 _MODE = flags.DEFINE_enum(
@@ -24,7 +25,7 @@ _MODE = flags.DEFINE_enum(
     MODES,
     "train: train, then run the config's tasks. evaluate: the tasks on a checkpoint."
     " sample: a PNG grid and samples.npy. describe: parameter counts and operations as JSON."
-    " prepare: fill the data cache.",
+    " prepare: fill the data cache. fid_stats: what FID needs of the training images, as .npz.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives [runs/<config name>]")
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
@@ -76,12 +77,17 @@ def _prepare(config: ml_collections.ConfigDict) -> None:
     print(f"data cache: {cache.directory}")
 
 
+def _fid_stats(config: ml_collections.ConfigDict) -> None:
+    _print_paths([fid.training_statistics(config, prepare(config.data))])
+
+
 _MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "sample": _sample,
     "describe": _describe,
     "prepare": _prepare,
+    "fid_stats": _fid_stats,
 }
 
 

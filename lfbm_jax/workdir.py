@@ -16,6 +16,7 @@ FREE = (
     "data.dir",
     "data.manual_dir",
     "eval_inference.",
+    "metrics.",
     "paper.",
     "task.",
     "tasks",

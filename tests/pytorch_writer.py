@@ -48,7 +48,7 @@ def _text(text):
 
 
 def _int(value):
-    return b"I%d\n" % value
+    return b"J" + struct.pack("<i", value)
 
 
 def _tuple(*items):
@@ -61,5 +61,5 @@ def _tensor(key, array, extra):
     shape = _tuple(*map(_int, array.shape))
     strides = _tuple(*(_int(stride // array.itemsize) for stride in array.strides))
     hooks = b"ccollections\nOrderedDict\n)R"
-    arguments = _tuple(storage + b"Q", _int(0), shape, strides, b"I00\n", hooks)
+    arguments = _tuple(storage + b"Q", _int(0), shape, strides, b"\x89", hooks)
     return b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R"

@@ -42,7 +42,7 @@ class Batches:
             resident = sharding.has_room_for(sum(array.nbytes for array in jax.tree.leaves(data)))
         self._images, self._masks = sharding.replicate(data) if resident else data
         self._pick = _pick_on_devices if resident else _pick_on_host
-        self._rows = _rows_without(split.labels, len(split.images), exclude_labels)
+        self._rows = rows_without(split.labels, len(split.images), exclude_labels)
         self._seed = seed
         self._batch_size = batch_size
         self.steps_per_epoch = -(-len(self._rows) // batch_size)
@@ -85,7 +85,7 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
-def _rows_without(labels: np.ndarray | None, size: int, exclude_labels: tuple) -> np.ndarray:
+def rows_without(labels: np.ndarray | None, size: int, exclude_labels: tuple) -> np.ndarray:
     """Indices of the images whose label is not excluded."""
     if not exclude_labels:
         return np.arange(size)

@@ -7,12 +7,19 @@ import ml_collections
 from lfbm_jax import plots
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.data.cache import Cache
+from lfbm_jax.metrics import fid
+from lfbm_jax.metrics.features import CHUNK
 from lfbm_jax.report import ReportWriter
 
-SETTINGS = {"num_images": 1000, "batch_size": 100}
-SMOKE = {"num_images": 8, "batch_size": 4}
+SETTINGS = {"num_images": 1000, "batch_size": 100, "fid_num_images": 50_000}
+SMOKE = {"num_images": 8, "batch_size": 4, "fid_num_images": 8}
 
 GRID = 100
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """UserError where FID is asked for and could not be measured."""
+    fid.check(config, config.task.generate.fid_num_images)
 
 
 def run(
@@ -22,7 +29,9 @@ def run(
 
     Figures: the mean and standard deviation of the pixels in [-1, 1] over samples and over as many
     training images, the mean log p(z) of the sampled latent vectors in nats (where the prior is
-    normalised), and milliseconds to synthesise a batch.
+    normalised), and milliseconds to synthesise a batch. Where `metrics.inception_weights` is set,
+    also FID and KID of `task.generate.fid_num_images` samples against the training images (see
+    `metrics.fid`); nothing stands in for them elsewhere.
     """
     settings = config.task.generate
     z, images = model.sample(settings.num_images, config.seed, settings.batch_size)
@@ -41,4 +50,13 @@ def run(
     }
     if model.model.prior.normalized:
         figures["mean_log_p_z"] = float(model.log_prior(z).mean())
+    if config.metrics.inception_weights:
+        count = settings.fid_num_images
+        samples = (
+            model.sample(min(CHUNK, count - first), config.seed, settings.batch_size, first)[1]
+            for first in range(0, count, CHUNK)
+        )
+        distances, setting = fid.measure(config, data, samples, count)
+        writer.describe(**setting)
+        figures |= distances
     return figures

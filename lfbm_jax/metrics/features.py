@@ -1,0 +1,127 @@
+"""Features of images by a network, and what distances need to know of those of many images."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from lfbm_jax import plots, sharding
+from lfbm_jax.metrics.frechet import Gaussian, Moments
+from lfbm_jax.model import to_unit_range
+
+CHUNK = 1000  # images that are handled at once
+KEPT = 10_000  # vectors that are kept for the kernel distance
+
+
+class Extractor:
+    """Turns images into feature vectors, on all devices.
+
+    Args:
+        function: (parameters, x [B, H, W, C] in [-1, 1]) -> [B, D].
+        parameters: its parameters.
+        size: D.
+        batch_size: images a call.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any, jax.Array], jax.Array],
+        parameters: Any,
+        size: int,
+        batch_size: int,
+    ):
+        self.size = size
+        self._batch_size = batch_size
+        self._parameters = sharding.replicate(parameters)
+        self._function = jax.pmap(
+            lambda parameters, images: function(parameters, to_unit_range(images)),
+            axis_name=sharding.AXIS,
+            in_axes=(None, 0),
+        )
+
+    def __call__(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        """Feature vectors [B, D], batch by batch, of images [N, H, W, C].
+
+        Images are uint8, or in [-1, 1] and then rounded to the 256 levels of an image file.
+
+        Raises:
+            FloatingPointError: an image is not finite.
+            ValueError: one is not in [-1, 1].
+        """
+        if images.dtype != np.uint8:
+            if not np.isfinite(images).all():
+                raise FloatingPointError("images are not finite, so they have no features")
+            if np.abs(images).max() > 1:
+                raise ValueError(f"images reach from {images.min()} to {images.max()}: not [-1, 1]")
+            images = plots.to_uint8(images)
+        return sharding.map_over_examples(
+            self._function, self._parameters, images, self._batch_size
+        )
+
+
+class Summary(NamedTuple):
+    """What is known of a set of images.
+
+    Attributes:
+        gaussian: mean and covariance of their features.
+        features: the features of some, [K, D] float32, spread over the set; none where not known.
+        num_images: how many images there were; 0 where not known.
+    """
+
+    gaussian: Gaussian
+    features: np.ndarray
+    num_images: int
+
+    @classmethod
+    def of(cls, extractor: Extractor, chunks: Iterable[np.ndarray], total: int) -> "Summary":
+        """Looks at images that come in chunks [N, H, W, C], `total` of them."""
+        moments, kept, seen = Moments(extractor.size), [], 0
+        every = -(-total // KEPT)
+        with tqdm(total=total, desc="features", unit="image", delay=3, leave=False) as bar:
+            for chunk in chunks:
+                for features in extractor(chunk):
+                    moments.add(features)
+                    kept.append(features[-seen % every :: every])
+                    seen += len(features)
+                    bar.update(len(features))
+        return cls(moments.gaussian(), np.concatenate(kept).astype(np.float32), seen)
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes an .npz file with `mu` and `sigma`, as other programs call them, and the rest."""
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(
+            temporary,
+            mu=self.gaussian.mean,
+            sigma=self.gaussian.covariance,
+            features=self.features,
+            num_images=self.num_images,
+        )
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Summary":
+        """Reads an .npz file that has at least `mu` [D] and `sigma` [D, D].
+
+        Raises:
+            OSError, KeyError, ValueError: it is not there, lacks one or has one that is not finite.
+        """
+        with np.load(path) as file:
+            gaussian = Gaussian(
+                np.asarray(file["mu"], np.float64), np.asarray(file["sigma"], np.float64)
+            )
+            none = np.zeros((0, gaussian.mean.size), np.float32)
+            features = file.get("features", none)
+            num_images = int(file.get("num_images", 0))
+        for array in (*gaussian, features):
+            if not np.isfinite(array).all():
+                raise ValueError("not all finite")
+        return cls(gaussian, features, num_images)
+
+
+def chunks(images: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The images of some rows of a memory-mapped array, `CHUNK` at a time."""
+    for begin in range(0, len(rows), CHUNK):
+        yield images[rows[begin : begin + CHUNK]]

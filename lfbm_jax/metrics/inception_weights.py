@@ -1,0 +1,117 @@
+"""The file with the FID network's weights: where it is, whether it is whole, how to get it."""
+
+import hashlib
+import http.client
+import os
+import pathlib
+import re
+import urllib.error
+import urllib.request
+from typing import NamedTuple
+
+import ml_collections
+from tqdm import tqdm
+
+from lfbm_jax import pytorch_file
+from lfbm_jax.data.cache import blaming_cache_dir, cache_root, folder
+from lfbm_jax.errors import UserError
+from lfbm_jax.metrics import inception
+from lfbm_jax.metrics.features import Extractor
+
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+SHA256 = "6726825d"  # how the genuine file's SHA-256 begins
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+DOWNLOAD = "download"
+TIMEOUT = 10  # seconds without an answer
+BLOCK = 2**20
+NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+BATCH_SIZE = 50
+
+
+class Weights(NamedTuple):
+    """path: of the file; sha256: its SHA-256, in hexadecimal digits."""
+
+    path: pathlib.Path
+    sha256: str
+
+    @property
+    def genuine(self) -> bool:
+        """Whether these are the weights that FIDs are computed with."""
+        return self.sha256.startswith(SHA256)
+
+
+def locate(config: ml_collections.ConfigDict) -> Weights:
+    """The weights file that `metrics.inception_weights` means, once it is sure to be whole.
+
+    Args:
+        config: a whole config; the setting is a path, or "download" for a copy in the folder of
+            the data caches, which is fetched if need be.
+
+    Raises:
+        UserError: there is no such file, or it is not what its name says (PyTorch's file names end
+            in the beginning of their SHA-256), or it cannot be downloaded.
+    """
+    setting = config.metrics.inception_weights
+    if setting == DOWNLOAD:
+        path = cache_root(config.data) / FILE
+        if not path.exists():
+            _download(path)
+    else:
+        path = folder(setting)
+    named = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
+    found = _sha256(path)
+    if named and not found.startswith(named[1]):
+        raise UserError(
+            f"metrics.inception_weights={setting!r}: {path} has the SHA-256 {found[:8]}..., not"
+            f" {named[1]}... as its name says: it is damaged or another file, get it anew"
+        )
+    return Weights(path, found)
+
+
+def load(weights: Weights) -> Extractor:
+    """The network with the weights of a file; UserError where these are another network's."""
+    state = pytorch_file.read(weights.path)
+    try:
+        parameters = inception.parameters_of(state)
+    except UserError as error:
+        raise UserError(f"{weights.path} is no state dict of the FID network: {error}") from error
+    return Extractor(inception.features, parameters, inception.FEATURES, BATCH_SIZE)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    """The SHA-256 of a weights file; UserError where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"metrics.inception_weights: cannot read {path} ({error.strerror}): give the path of"
+            f" {FILE}, or 'download'"
+        ) from error
+
+
+def _download(path: pathlib.Path) -> None:
+    """Fetches the weights; they appear at `path` whole or not at all."""
+    mend = f"give the path of a copy of {FILE} with --config.metrics.inception_weights=FILE"
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with blaming_cache_dir(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _fetch(temporary)
+            if not _sha256(temporary).startswith(SHA256):
+                raise UserError(f"what {URL} gave is not the file with that checksum: {mend}")
+            temporary.replace(path)
+        except NETWORK_ERRORS as error:
+            reason = getattr(error, "reason", error)
+            raise UserError(f"{URL} cannot be fetched ({reason}): {mend}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _fetch(path: pathlib.Path) -> None:
+    with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer, open(path, "wb") as file:
+        total = int(answer.headers.get("Content-Length", 0)) or None
+        with tqdm(total=total, desc=f"fetching {FILE}", unit="B", unit_scale=True) as bar:
+            while block := answer.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
