@@ -166,7 +166,8 @@ def _costs(trained: TrainedModel, data: Cache, folder: pathlib.Path) -> dict[str
     batch = trained.config.train.batch_size
     images = data.train.spread(batch)
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rate = statistics.median(json.loads(line)["time/images_per_second"] for line in lines)
+    logged = [json.loads(line).get("time/images_per_second") for line in lines]
+    rate = statistics.median(filter(None, logged))
     networks = describe(trained.config, trained.model)
     return {
         "parameters": sum(networks[n]["parameters"] for n in ("prior", "generator", "inference")),

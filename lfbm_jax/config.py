@@ -42,6 +42,7 @@ def base() -> ml_collections.ConfigDict:
             "generator": parts.defaults("generator", "convnet"),
             "inference": parts.defaults("inference", "langevin"),
             "eval_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
+            "baseline": {"name": ""},  # module of lfbm_jax.baselines; '': none
             "optimizer": {
                 section: {
                     "learning_rate": 4e-4,

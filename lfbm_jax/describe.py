@@ -23,7 +23,7 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     batch = config.train.batch_size
     networks = {
-        "prior": _network(config.prior.name, shapes.alpha),
+        "prior": _network(config.baseline.name or config.prior.name, shapes.alpha),
         "generator": _network(config.generator.name, shapes.beta),
         "inference": _network(config.inference.name, shapes.phi),
     }

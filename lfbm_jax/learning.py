@@ -205,7 +205,7 @@ def _gradients(
                 key = key_for(config.seed, Purpose.FLIP, step, example.index)
                 x, mask = jax.tree.map(functools.partial(_flip, key), (x, mask))
             example = example._replace(image=occlude(x, mask), mask=mask)
-            return objective(model, prepared, frozen, keys, example)
+            return (model.objective or objective)(model, prepared, frozen, keys, example)
 
         def share(values):
             return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight

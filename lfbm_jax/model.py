@@ -5,6 +5,7 @@ Everything here is a pure function of parameters that are passed in, for one exa
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +54,7 @@ class Model:
         prior, generator: the two networks (see the README for their contracts).
         inference: how z is inferred in training; eval_inference: in evaluation.
         sigma: standard deviation of the observation noise, for x in [-1, 1].
+        objective: a baseline's own, in place of `learning.objective`.
     """
 
     prior: Any
@@ -60,6 +62,7 @@ class Model:
     inference: Any
     eval_inference: Any
     sigma: float
+    objective: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
 
     def init(self, key: jax.Array) -> Parameters:
         """Random parameters."""
@@ -138,10 +141,12 @@ def build(config: ml_collections.ConfigDict) -> Model:
         "dtype": jnp.bfloat16 if config.precision == "bfloat16" else None,
     }
     model = Model(
-        **{section: parts.build(config, section, **context) for section in parts.SECTIONS},
+        **{section: parts.build(config, section, **context) for section in parts.OF_MODEL},
         sigma=float(config.model.sigma),
     )
     _check_evaluation(model)
+    if config.baseline.name:
+        model = parts.build(config, "baseline", **context).adapt(model)
     return model
 
 

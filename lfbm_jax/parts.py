@@ -22,7 +22,10 @@ SECTIONS = {
     "generator": ("generators", "Generator"),
     "inference": ("inference", "Inference"),
     "eval_inference": ("inference", "Inference"),
+    "baseline": ("baselines", "Baseline"),
 }
+# Those that every model has.
+OF_MODEL = ("prior", "generator", "inference", "eval_inference")
 
 
 def names(package: str) -> list[str]:

@@ -4,25 +4,26 @@ import contextlib
 import pathlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from lfbm_jax import learning, plots, sharding
+from lfbm_jax import learning, parts, plots, sharding
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.checkpoints import Checkpoints
 from lfbm_jax.data import masks
 from lfbm_jax.data.batches import Batches
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import Interrupted
-from lfbm_jax.model import Model
+from lfbm_jax.model import Example, Model
 from lfbm_jax.writers import Writer
 
 SAMPLE_GRID = 64
 RECONSTRUCTIONS = 20
+FIT_IMAGES = 10_000
 
 
 def train(
@@ -58,6 +59,7 @@ def train(
         checkpoints.delete_after(step)
 
     update = learning.make_update(config, model, batches.steps_per_epoch)
+    tune = model.inference.tuner(model) if hasattr(model.inference, "tuner") else None
     trained = TrainedModel(config, model, state.parameters, step)
     state = sharding.replicate(state)
     writer = Writer(workdir, step)
@@ -78,18 +80,31 @@ def train(
             begin, step = step, end
             bar.update(end - begin)
 
-            def due(every, begin=begin, end=end):
-                return end // every > begin // every or end == num_steps
+            def passed(every, begin=begin, end=end):
+                return end // every > begin // every
 
+            def due(every, end=end, passed=passed):
+                return passed(every) or end == num_steps
+
+            if tune and passed(model.inference.tune_every):
+                state = _tune(tune, state, batches.spread(model.inference.tune_images))
+            if end == num_steps and hasattr(model.prior, "fit"):
+                with timer.paused():
+                    fitted = trained.with_parameters(state.parameters, step)
+                    state = _fit_prior(fitted, state, batches.spread(FIT_IMAGES))
+            figures = {}
             if due(settings.log_every):
                 figures = {f"train/{name}": float(values[-1]) for name, values in metrics.items()}
                 figures["time/images_per_second"] = timer.rate(step) * settings.batch_size
                 figures["epoch"] = step / batches.steps_per_epoch
-                writer.scalars(step, figures)
                 bar.set_postfix(mse=f"{figures['train/mse']:.4f}", refresh=False)
             if due(settings.sample_every):
                 with timer.paused():
-                    _draw(trained.with_parameters(state.parameters, step), data, writer)
+                    present = trained.with_parameters(state.parameters, step)
+                    _draw(present, data, writer)
+                    figures |= _monitor(present, data)
+            if figures:
+                writer.scalars(step, figures)
             if due(settings.checkpoint_every) or received:
                 with timer.paused():
                     checkpoints.save(state)
@@ -117,6 +132,36 @@ def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> None:
         x = originals / 127.5 - 1
         picture = plots.stacked((x, x * visible, inferred.reconstruction))
         writer.image(trained.step, "recoveries", picture)
+
+
+def _monitor(trained: TrainedModel, data: Cache) -> dict[str, float]:
+    """What those of the config's tasks say that can be asked during training."""
+    figures = {}
+    for name in trained.config.tasks:
+        task = parts.find("tasks", name, "tasks")
+        if hasattr(task, "monitor"):
+            found = task.monitor(trained, data, trained.config)
+            figures |= {f"{name}/{figure}": value for figure, value in found.items()}
+    return figures
+
+
+def _fit_prior(
+    trained: TrainedModel, state: learning.TrainState, examples: Example
+) -> learning.TrainState:
+    """The state with a baseline's prior fitted to what is inferred from training examples."""
+    seed = trained.config.seed
+    z = trained.infer(examples.image, seed, training_settings=True, masks=examples.mask).z
+    print(f"fitting the prior to {len(z)} latent vectors ...", flush=True)
+    alpha = trained.model.prior.fit(jax.device_get(state.parameters.alpha), z, seed)
+    alpha = sharding.replicate(alpha)
+    average = state.average and state.average._replace(alpha=alpha)
+    return state._replace(parameters=state.parameters._replace(alpha=alpha), average=average)
+
+
+def _tune(tune: Callable, state: learning.TrainState, examples: Example) -> learning.TrainState:
+    """The state with a baseline's inference tuned on training examples."""
+    phi = sharding.replicate(tune(state.parameters, examples))
+    return state._replace(parameters=state.parameters._replace(phi=phi))
 
 
 def _check_finite(metrics: dict[str, np.ndarray], step: int) -> None:

@@ -62,7 +62,7 @@ def test_smoke_is_small_and_keeps_the_shapes(name):
 def test_every_part_has_all_its_settings(name):
     """So that each of them can be overridden on the command line."""
     config = experiment(name)
-    for section in parts.SECTIONS:
+    for section in parts.OF_MODEL:
         assert set(config[section]) == set(parts.defaults(section, config[section].name))
 
 

@@ -18,6 +18,9 @@ class Batches:
     batch may be smaller; missing examples are padding of weight zero, as are those that fill a
     batch up to the device count.
 
+    Attributes:
+        steps_per_epoch: batches that one visit of each takes.
+
     Args:
         split: the training images and labels.
         seed: of the order.
@@ -40,6 +43,7 @@ class Batches:
         data = (split.images, masks)
         if resident is None:
             resident = sharding.has_room_for(sum(array.nbytes for array in jax.tree.leaves(data)))
+        self._split, self._all_masks = split, masks
         self._images, self._masks = sharding.replicate(data) if resident else data
         self._pick = _pick_on_devices if resident else _pick_on_host
         self._rows = rows_without(split.labels, len(split.images), exclude_labels)
@@ -57,6 +61,14 @@ class Batches:
         image = self._pick(self._images, index)
         mask = None if self._masks is None else self._pick(self._masks, index)
         return Example(image, index, weight, mask)
+
+    def spread(self, count: int) -> Example:
+        """`count` of the images trained on, at most all, spread evenly; a leading axis [count]."""
+        count = min(count, len(self._rows))
+        index = self._rows[np.arange(count) * len(self._rows) // count].astype(np.int32)
+        masks = None if self._all_masks is None else self._all_masks[index]
+        weight = np.ones(count, np.float32)
+        return Example(self._split.images[index], index, weight, masks)
 
     def _step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices (int32) and weights (float32) of one step, padded to whole device shards."""

@@ -15,6 +15,8 @@ from lfbm_jax.report import ReportWriter
 SETTINGS = {"num_images": 2000, "batch_size": 100}  # images of each split; 0: all
 SMOKE = {"num_images": 0, "batch_size": 16}
 
+MONITORED = 200
+
 
 def run(
     model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
@@ -28,7 +30,8 @@ def run(
     the full covariance of those inferred from training images (a prior that is not normalised has
     neither); `sampled_log_p_z`, of draws from the prior; `mmd`, the squared maximum mean
     discrepancy between inferred and sampled vectors (see `squared_mmd`), and `mmd_standard_normal`,
-    between inferred vectors and as many draws from N(0, I).
+    between inferred vectors and as many draws from N(0, I); `two_sample_accuracy`, of a classifier
+    that tells inferred from sampled vectors (see `two_sample_accuracy`), near 0.5 for a good prior.
 
     Raises:
         UserError: there is no test split, or there are too few training images for a covariance.
@@ -54,6 +57,7 @@ def run(
         "num_images": len(test),
         "mmd": squared_mmd(test, sampled.astype(np.float64)),
         "mmd_standard_normal": squared_mmd(test, normal),
+        "two_sample_accuracy": two_sample_accuracy(test, sampled, config.seed),
     }
     if model.model.prior.normalized:
         from scipy import stats  # Every command lists the tasks; few need its 40 megabytes.
@@ -65,6 +69,40 @@ def run(
             "sampled_log_p_z": float(np.mean(model.log_prior(sampled))),
         }
     return figures
+
+
+def monitor(
+    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict
+) -> dict[str, float]:
+    """The cheap ones of these figures, logged every `train.sample_every` steps.
+
+    For at most MONITORED held-out images (training images where there is no test split) and as
+    many draws: `mmd`, and where the prior is normalised `inferred_log_p_z` and `sampled_log_p_z`.
+    """
+    images = (data.test or data.train).spread(MONITORED)
+    inferred = model.infer(images, config.seed, training_settings=True).z
+    sampled, _ = model.sample(len(images), config.seed)
+    figures = {"mmd": squared_mmd(inferred.astype(np.float64), sampled.astype(np.float64))}
+    if model.model.prior.normalized:
+        figures["inferred_log_p_z"] = float(np.mean(model.log_prior(inferred)))
+        figures["sampled_log_p_z"] = float(np.mean(model.log_prior(sampled)))
+    return figures
+
+
+def two_sample_accuracy(one: np.ndarray, other: np.ndarray, seed: int) -> float:
+    """How often a small perceptron tells apart two samples [N, d] that it was not trained on.
+
+    The classifier two-sample test (Lopez-Paz and Oquab 2017): trained on every other vector, it is
+    right on half of the rest where the distributions agree, and on more where they do not.
+    """
+    from sklearn.neural_network import MLPClassifier  # Slow to import, seldom needed.
+
+    vectors = np.concatenate([one, other])
+    labels = np.repeat([0, 1], [len(one), len(other)])
+    centred = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-12)
+    classifier = MLPClassifier((64,), early_stopping=True, random_state=seed)
+    classifier.fit(centred[::2], labels[::2])
+    return float(classifier.score(centred[1::2], labels[1::2]))
 
 
 def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lfbm_jax.tasks.prior_fit import squared_mmd
+from lfbm_jax.tasks.prior_fit import squared_mmd, two_sample_accuracy
 
 
 def test_mmd_is_the_definition():
@@ -32,3 +32,13 @@ def test_mmd_tells_distributions_apart():
     signs = random.choice([-1.0, 1.0], size=(1500, 2))
     assert abs(squared_mmd(normal, again)) < 2e-3
     assert squared_mmd(normal, signs) > 1e-2
+
+
+def test_a_classifier_tells_distributions_apart():
+    random = np.random.default_rng(1)
+    normal, again = random.normal(size=(2, 1500, 2))
+    signs = random.choice([-1.0, 1.0], size=(1500, 2))
+    chance = 4 * 0.5 / np.sqrt(1500)
+    assert two_sample_accuracy(normal, again, 0) == pytest.approx(0.5, abs=chance)
+    assert two_sample_accuracy(normal, signs, 0) > 0.75
+    assert two_sample_accuracy(normal, 1000 * again, 0) > 0.9
