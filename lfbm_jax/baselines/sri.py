@@ -126,7 +126,8 @@ class Inference:
 
         def step(carry, _):
             z, log_det = carry
-            hessian = jax.hessian(lambda z: sum(log_joint(z)))(z)
+            # Reverse over reverse: the generator's convolutions have no forward derivative.
+            hessian = jax.jacrev(jax.grad(lambda z: sum(log_joint(z))))(z)
             jacobian = jnp.eye(len(z), dtype=z.dtype) + 0.5 * step_size**2 * hessian
             log_det = log_det + jnp.linalg.slogdet(jacobian)[1]
             return (_ascend(log_joint, step_size, z), log_det), None

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lfbm_jax import model as models
+from lfbm_jax import parts
 from lfbm_jax.baselines.sri import FACTORS, Baseline, Layers
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.priors import gaussian
-from tests.builders import invented
+from tests.builders import invented, small_config
 from tests.linear_gaussian import LinearGenerator, posterior
 
 D, SHAPE, SIGMA, K = 2, (2, 3, 1), 0.6, 6
@@ -129,6 +131,22 @@ def test_layers_below_the_first_reach_the_image_through_it_alone():
     np.testing.assert_array_equal(decode(parameters, z[0]), decode(parameters, other))
     assert np.any(decode(parameters, z[0]) != decode(parameters, z[0].at[0].add(1.0)))
     assert model.log_p_z(parameters, z[0]) != model.log_p_z(parameters, other)
+
+
+def test_the_bound_of_a_convolutional_generator_can_be_traced():
+    config = small_config()
+    config.prior = parts.defaults("prior", "gaussian")
+    config.inference.noise = False
+    config.baseline = parts.defaults("baseline", "sri")
+    model = models.build(config)
+
+    def bound(key, image):
+        parameters = model.init(key)
+        log_joint = model.log_joint(model.prepare(parameters), image)
+        return model.inference.bound(jnp.asarray(0.1), key, log_joint)
+
+    found = jax.eval_shape(bound, jax.random.key(0), jnp.zeros((8, 8, 1)))
+    assert found.shape == () and found.dtype == jnp.float64
 
 
 def test_layers_must_divide_the_latent_dimension():
