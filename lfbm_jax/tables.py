@@ -30,7 +30,7 @@ METHODS = {
     ("gaussian", "encoder"): "VAE",
 }
 # baseline.name -> the same, for methods with an objective of their own.
-BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE"}
+BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE", "sri": "SRI"}
 # data.name -> the paper's name for the data set.
 DATA_SETS = {"svhn_cropped": "SVHN", "cifar10": "CIFAR-10", "celeb_a": "CelebA", "mnist": "MNIST"}
 
@@ -44,9 +44,11 @@ class Run(NamedTuple):
 
     @property
     def method(self) -> str:
-        baseline = self.config.get("baseline", {}).get("name")
-        if baseline:
-            return BASELINES.get(baseline, baseline)
+        baseline = self.config.get("baseline", {})
+        if baseline.get("name"):
+            layers = baseline.get("num_layers", 1)
+            of_layers = f" (L={layers})" if layers > 1 else ""
+            return BASELINES.get(baseline["name"], baseline["name"]) + of_layers
         parts = self.config["prior"]["name"], self.config["inference"]["name"]
         return METHODS.get(parts, "{} prior, {}".format(*parts))
 

@@ -49,6 +49,8 @@ def test_table_2_finds_method_and_data_and_averages_seeds(tmp_path):
         make_run(tmp_path / "svhn" / str(seed), "svhn", figures, seed)
     make_run(tmp_path / "lebm", "svhn", {"reconstruct": {"mse": 0.5}}, prior__name="energy")
     make_run(tmp_path / "rae", "svhn", {"reconstruct": {"mse": 0.75}}, baseline__name="rae")
+    deep = {"baseline__name": "sri", "baseline__num_layers": 5}
+    make_run(tmp_path / "sri", "svhn", {"reconstruct": {"mse": 0.125}}, **deep)
     make_run(tmp_path / "digits", "digits", {"reconstruct": {"mse": 0.25}})
     make_run(tmp_path / "other", "svhn", {"reconstruct": {"mse": 9}}, data__exclude_labels=[1])
     make_run(tmp_path / "torn", "svhn", {"reconstruct": {"mse": 9}}, data__mask="random_box:4")
@@ -56,6 +58,7 @@ def test_table_2_finds_method_and_data_and_averages_seeds(tmp_path):
     svhn = rows(lines[: lines.index("### CIFAR-10")])
     assert svhn["LFBM-MCMC"] == ["0.005", "0.007 ± 0.0014 (2)", "23.64", "30 (1)"]
     assert svhn["LEBM"] == ["0.008", "0.5 (1)", "29.44", "not run"]
+    assert svhn["SRI (L=5)"] == ["0.011", "0.125 (1)", "35.23", "not run"]
     assert svhn["RAE"] == ["0.014", "0.75 (1)", "40.02", "not run"]
     digits = rows(lines[lines.index("### digits") :])
     assert digits["LFBM-MCMC"] == ["-", "0.25 (1)", "-", "not run"]
