@@ -370,9 +370,7 @@ def restore(
     step: int | None = None,
 ) -> TrainedModel:
     """The same for a config and a model that are at hand already."""
-    if not (workdir / "checkpoints").is_dir():
-        raise UserError(f"--workdir={workdir}: no checkpoints there; train first (--mode=train)")
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, read_only=True)
     template = jax.eval_shape(functools.partial(learning.init_state, config, model))
     state = checkpoints.restore(template, step)
     checkpoints.close()

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lfbm_jax import distributed
 from lfbm_jax.errors import UserError
 from lfbm_jax.learning import TrainState
 
@@ -19,29 +20,62 @@ class Checkpoints:
     """The checkpoints of one work directory, `checkpoints/<step>/`.
 
     A checkpoint appears under its step only when it is complete. Beside the arrays it holds a
-    checksum of them, so that a damaged file is noticed even where it still decodes.
+    checksum of them, so that a damaged file is noticed even where it still decodes. Of several
+    processes, whose states are the same, the first one writes and reads; all call every method.
+
+    Args:
+        workdir: the work directory.
+        read_only: for a run that may still be in training: nothing is made, not even an empty
+            folder, and a checkpoint that is being written stays.
+
+    Raises:
+        UserError: there is no run to read.
     """
 
-    def __init__(self, workdir: pathlib.Path):
+    def __init__(self, workdir: pathlib.Path, read_only: bool = False):
         self._directory = workdir.absolute() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
-        )
         # Orbax announces every save on absl's log; our own progress line is enough.
         logging.getLogger("absl").setLevel(logging.ERROR)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = distributed.everywhere(
+            lambda: self._open(read_only) if distributed.is_first() else None
+        )
+
+    def _open(self, read_only: bool) -> ocp.CheckpointManager:
+        if not read_only:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        elif not self._directory.is_dir():
+            raise UserError(
+                f"--workdir={self._directory.parent}: no checkpoints there; train first"
+                " (--mode=train)"
+            )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else KEEP,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}
+            ),
+        )
+        return ocp.CheckpointManager(self._directory, options=options)
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, oldest first."""
-        return sorted(self._manager.all_steps())
+        """The steps that have a checkpoint, oldest first; only the first process knows them."""
+        return sorted(self._manager.all_steps()) if self._manager else []
 
     def save(self, state: TrainState) -> None:
         """Writes a checkpoint for `state.step`; does nothing where there is one already.
+
+        It is complete when this returns, in whichever process.
 
         Raises:
             UserError: the disk is full or not writable; earlier checkpoints stay.
             FloatingPointError: the state holds a value that is not finite; nothing is written.
         """
+        distributed.everywhere(lambda: self._save(state) if distributed.is_first() else None)
+
+    def _save(self, state: TrainState) -> None:
         host_state = jax.device_get(state)
         step = int(host_state.step)
         _check_finite(host_state)
@@ -78,6 +112,9 @@ class Checkpoints:
         Raises:
             UserError: no such step, other shapes than the template's, or nothing readable.
         """
+        return distributed.from_first(lambda: self._restore(template, step), template)
+
+    def _restore(self, template: TrainState, step: int | None) -> TrainState | None:
         if step is not None and step not in self.steps():
             listed = ", ".join(map(str, self.steps())) or "none"
             raise UserError(
@@ -106,7 +143,8 @@ class Checkpoints:
             self._manager.delete(later)
 
     def close(self) -> None:
-        self._manager.close()
+        if self._manager:
+            self._manager.close()
 
     def _read(self, step: int, template: TrainState) -> TrainState:
         restored = self._manager.restore(

@@ -1,5 +1,6 @@
 """What every command shares: flags, the precision of products, and errors as one line."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -68,7 +69,10 @@ def run(
     except OSError as error:
         if error.errno is None:
             raise
-        fail(f"{os.strerror(error.errno)}: {error.filename}")
+        place = f": {error.filename}" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "; make room, then run the same command again" if full else ""
+        fail(os.strerror(error.errno) + place + mend)
 
 
 def fail(message: str) -> None:

@@ -100,6 +100,8 @@ def compile_update(update: Callable, state: TrainState, examples: Example) -> Ca
     What compiling took is free again by then, so that a run's memory peaks at the larger of the
     two, not at their sum.
     """
+    if jax.process_count() > 1:
+        return update  # What pmap compiles ahead takes arrays of all processes, not of this one.
     compiled = update.lower(state, examples, np.int32(1)).compile()
     host_memory.release()
     return compiled

@@ -1,6 +1,7 @@
 """The command line: `python -m lfbm_jax.main --config=configs/digits.py`."""
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import api, cli, evaluate, model, plots, train, workdir
+from lfbm_jax import api, cli, distributed, evaluate, model, plots, train, workdir
 from lfbm_jax import config as configuration
 from lfbm_jax.data import prepare
 from lfbm_jax.describe import describe
@@ -31,32 +32,45 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives [runs/<conf
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
 _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lower_bound=1)
 
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    os.environ.get("JAX_COORDINATOR_ADDRESS"),
+    "HOST:PORT of process 0 where several processes train together, or auto to ask SLURM, Open MPI,"
+    " Kubernetes or the TPU [none, or JAX_COORDINATOR_ADDRESS]",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "how many they are [ask the launcher]", lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "which of them this is, from 0 on [ask the launcher]", lower_bound=0
+)
+
 
 def main(_: Sequence[str]) -> None:
     config = _config()
     configuration.check(config)
     cli.set_precision(config)
     cli.keep_compiled_programs()
-    _MODE_FUNCTIONS[_MODE.value](config)
+    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    with distributed.noticing_losses(), distributed.own_folder(_workdir()) as folder:
+        _MODE_FUNCTIONS[_MODE.value](config, folder)
 
 
-def _train(config: ml_collections.ConfigDict) -> None:
-    folder = _workdir()
+def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     built = model.build(config)
-    data = prepare(config.data)
-    workdir.claim(folder, config)
+    data = distributed.first_before_others(lambda: prepare(config.data))
+    distributed.everywhere(lambda: workdir.claim(folder, config))
     trained = train.train(config, built, data, folder)
     _print_paths([*_newest_pictures(folder), *evaluate.evaluate(trained, data, folder)])
 
 
-def _evaluate(config: ml_collections.ConfigDict) -> None:
-    folder = _workdir()
+def _evaluate(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     trained = api.restore(config, _claimed_model(config, folder), folder, _STEP.value)
-    _print_paths(evaluate.evaluate(trained, prepare(config.data), folder))
+    data = distributed.first_before_others(lambda: prepare(config.data))
+    _print_paths(evaluate.evaluate(trained, data, folder))
 
 
-def _sample(config: ml_collections.ConfigDict) -> None:
-    folder = _workdir()
+def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     trained = api.restore(config, _claimed_model(config, folder), folder, _STEP.value)
     _, images = trained.sample(_NUM.value, seed=config.seed)
     np.save(folder / "samples.npy", images)
@@ -64,11 +78,11 @@ def _sample(config: ml_collections.ConfigDict) -> None:
     _print_paths([picture, folder / "samples.npy"])
 
 
-def _describe(config: ml_collections.ConfigDict) -> None:
+def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     print(json.dumps(describe(config, model.build(config)), indent=2))
 
 
-def _prepare(config: ml_collections.ConfigDict) -> None:
+def _prepare(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     cache = prepare(config.data)
     splits = {"train": cache.train, "test": cache.test}
     for name, split in splits.items():
@@ -77,11 +91,11 @@ def _prepare(config: ml_collections.ConfigDict) -> None:
     print(f"data cache: {cache.directory}")
 
 
-def _fid_stats(config: ml_collections.ConfigDict) -> None:
+def _fid_stats(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     _print_paths([fid.training_statistics(config, prepare(config.data))])
 
 
-_MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
+_MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict, pathlib.Path], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "sample": _sample,
@@ -93,8 +107,13 @@ _MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
 
 def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> model.Model:
     """The model, once it is sure that the work directory was made with this config."""
-    workdir.read_config(folder)
-    workdir.claim(folder, config)
+
+    def claim() -> None:
+        if distributed.is_first():
+            workdir.read_config(folder)
+        workdir.claim(folder, config)
+
+    distributed.everywhere(claim)
     return model.build(config)
 
 
@@ -122,7 +141,8 @@ def _newest_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _print_paths(paths: list[pathlib.Path]) -> None:
-    print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
+    if distributed.is_first():
+        print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
 
 
 def run(argv: Sequence[str] | None = None) -> None:

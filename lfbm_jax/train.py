@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from lfbm_jax import learning, parts, plots, sharding
+from lfbm_jax import distributed, learning, parts, plots, sharding
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.checkpoints import Checkpoints
 from lfbm_jax.data import masks
@@ -19,6 +19,7 @@ from lfbm_jax.data.batches import Batches
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import Interrupted
 from lfbm_jax.model import Example, Model
+from lfbm_jax.workdir import lock
 from lfbm_jax.writers import Writer
 
 SAMPLE_GRID = 64
@@ -34,10 +35,18 @@ def train(
     Raises:
         Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         FloatingPointError: a metric or a parameter is not finite; the last checkpoint stays.
+        UserError: another process is training in the work directory, or it cannot be written.
     """
+    with distributed.everywhere(lambda: lock(workdir)):
+        return _train(config, model, data, workdir)
+
+
+def _train(
+    config: ml_collections.ConfigDict, model: Model, data: Cache, workdir: pathlib.Path
+) -> TrainedModel:
     visible = masks.of_training_images(config, np.arange(len(data.train.images)))
     if visible is not None:
-        masks.keep(visible, workdir / "masks.npy")
+        distributed.everywhere(lambda: masks.keep(visible, workdir / "masks.npy"))
     batches = Batches(
         data.train,
         config.seed,
@@ -105,11 +114,13 @@ def train(
                     figures |= _monitor(present, data)
             if figures:
                 writer.scalars(step, figures)
-            if due(settings.checkpoint_every) or received:
+            # A signal to one process stops all of them, at the same step.
+            signum = distributed.largest(received[0] if received else 0)
+            if due(settings.checkpoint_every) or signum:
                 with timer.paused():
                     checkpoints.save(state)
-            if received:
-                raise Interrupted(received[0], step)
+            if signum:
+                raise Interrupted(signum, step)
     return trained.with_parameters(state.parameters, step, state.average)
 
 

@@ -1,9 +1,13 @@
 """The work directory's config.json: written once, and held against every later command."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import ml_collections
 
@@ -28,6 +32,32 @@ FREE = (
 )
 
 
+def lock(workdir: pathlib.Path) -> TextIO:
+    """Makes the work directory and keeps other runs from training in it.
+
+    Returns:
+        A file that holds the lock until it is closed or the process ends, in whatever way.
+
+    Raises:
+        UserError: another run is at work there, or it cannot be written.
+    """
+    with _blaming(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"--workdir={workdir}: another run is training there; wait for it or choose another"
+            " --workdir (several processes of one run need --coordinator)"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        print(f"warning: {workdir} cannot be locked; start no second run there", flush=True)
+    return file
+
+
 def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Makes the work directory, or checks that it was made with this config.
 
@@ -45,10 +75,11 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
             )
     elif (workdir / "checkpoints").exists():
         raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
-    workdir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(_plain(config), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with _blaming(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(_plain(config), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
@@ -76,6 +107,17 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if not key.startswith(FREE) and old.get(key, absent) != new.get(key, absent)
     ]
+
+
+@contextlib.contextmanager
+def _blaming(workdir: pathlib.Path) -> Iterator[None]:
+    """Turns a full disk, or a folder that cannot be written, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be written ({error.strerror}): mend that or choose another"
+        ) from error
 
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

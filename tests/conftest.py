@@ -37,6 +37,7 @@ import pytest  # noqa: E402
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+    parser.addoption("--kill-seed", type=int, default=0, help="of the moments of random kills")
 
 
 def pytest_configure(config):
@@ -217,3 +218,43 @@ def run_python(python_environment):
         return done
 
     return run
+
+
+@pytest.fixture
+def start_processes(python_environment):
+    """`start_processes(code_or_args, 2, devices=2)` starts processes of one run and returns them.
+
+    Each has `devices` simulated devices; where that is a tuple, each its own number of them. A
+    program finds address, count and index in its arguments; a list of arguments, as for
+    `lfbm_jax.main`, is given the flags. What still runs at the end of the test is killed.
+    """
+    started = []
+
+    def start(code_or_args, processes, devices=1, env=None):
+        devices = (devices,) * processes if isinstance(devices, int) else devices
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        for index in range(processes):
+            if isinstance(code_or_args, str):
+                arguments = ["-c", code_or_args, address, str(processes), str(index)]
+            else:
+                flags = f"--coordinator={address}", f"--num_processes={processes}"
+                arguments = [*code_or_args, *flags, f"--process_id={index}"]
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, *arguments],
+                    env=python_environment(devices[index], env),
+                    cwd=REPO,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        return started[-processes:]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,6 +1,11 @@
 """What a user can get wrong ends with exit status 2 and one line, and leaves nothing behind."""
 
+import errno
+import os
+
 import pytest
+
+from lfbm_jax import cli
 
 CASES = {
     "key": (["--config.train.num_step=3"], "num_step"),
@@ -38,3 +43,14 @@ def test_one_line_and_status_2(case, run_python, tmp_path):
     assert expected in errors[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_full_disk_is_one_line(capsys):
+    def main(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main, None, ["program"])
+    assert ended.value.code == 2
+    message = "No space left on device; make room, then run the same command again"
+    assert capsys.readouterr().err == f"error: {message}\n"

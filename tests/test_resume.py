@@ -13,133 +13,169 @@ import jax
 import numpy as np
 import pytest
 
-from lfbm_jax import learning, model, workdir
+from lfbm_jax import learning, model, train, workdir
 from lfbm_jax.checkpoints import Checkpoints
+from lfbm_jax.errors import UserError
+from tests import runs
 from tests.builders import experiment
-
-STEPS = 60
-OVERRIDES = [
-    "--config.data.horizontal_flip=True",
-    "--config.data.mask=random_box:3",
-    f"--config.train.num_steps={STEPS}",
-    "--config.train.steps_per_call=3",
-    "--config.train.log_every=6",
-    "--config.train.checkpoint_every=9",
-    "--config.train.sample_every=1000",
-    "--config.tasks=()",
-]
-
-
-def command(run, cache):
-    main = [sys.executable, "-m", "lfbm_jax.main", "--config=configs/digits.py:smoke"]
-    return [*main, f"--workdir={run}", f"--config.data.cache_dir={cache}", *OVERRIDES]
-
-
-def metrics(run):
-    """Lines of metrics.jsonl without the wall-clock figures."""
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [
-        {k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines
-    ]
-
-
-def state_of(run, step=None):
-    config = experiment("digits", "smoke")
-    checkpoints = Checkpoints(run)
-    try:
-        return checkpoints.restore(learning.init_state(config, model.build(config)), step)
-    finally:
-        checkpoints.close()
-
-
-def assert_same_run(one, other):
-    assert metrics(one) == metrics(other)
-    jax.tree.map(np.testing.assert_array_equal, state_of(one), state_of(other))
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, python_environment, repo):
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    run = folder / "run"
-    subprocess.run(
-        command(run, folder / "cache"), check=True, cwd=repo, env=python_environment()
-    )
+def uninterrupted(tmp_path_factory):
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    runs.train_here(run)
     return run
 
 
 @pytest.fixture
-def interrupt(tmp_path, python_environment, repo):
-    """Starts the run, sends a signal once a checkpoint is there, and returns (folder, exit)."""
+def start(python_environment, repo):
+    """Starts a training process."""
 
-    def interrupt(signum, first_checkpoint=9):
-        run = tmp_path / "run"
-        process = subprocess.Popen(
-            command(run, tmp_path / "cache"),
+    def start(run, *more, **settings):
+        return subprocess.Popen(
+            [sys.executable, *runs.arguments(run, *more, **settings)],
             cwd=repo,
             env=python_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        deadline = time.monotonic() + 300
-        while not (run / "checkpoints" / str(first_checkpoint)).exists():
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signum)
-        output, _ = process.communicate(timeout=300)
-        return run, process.returncode, output
 
-    def resume(run):
-        return subprocess.run(
-            command(run, tmp_path / "cache"),
-            check=True,
-            cwd=repo,
-            env=python_environment(),
-            capture_output=True,
-            text=True,
-        ).stdout
-
-    return interrupt, resume
+    return start
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_resumed_run_equals_an_uninterrupted_one(signum, uninterrupted, interrupt):
-    stop, resume = interrupt
-    run, status, output = stop(signum)
-    saved = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
-    assert saved < STEPS, "the run ended before the signal came"
-    if signum == signal.SIGKILL:
-        assert status == -signal.SIGKILL
-    else:
-        assert status == 128 + signum
-        assert f"saved at step {saved}, run the same command to go on" in output
-    assert f"resuming from step {saved}" in resume(run)
-    assert_same_run(run, uninterrupted)
-
-
-def test_damaged_newest_checkpoint_gives_way_to_the_one_before(
-    uninterrupted, interrupt, tmp_path
+def test_killed_and_interrupted_runs_go_on_from_the_newest_checkpoint(
+    uninterrupted, start, tmp_path
 ):
-    _, resume = interrupt
+    """SIGKILL between and inside the writing of checkpoints, SIGTERM, then to the end."""
+    run = tmp_path / "run"
+    kinds = [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, False), (0, False)]
+    for signum, inside in kinds:
+        before = runs.steps(run)
+        process = start(run)
+        if signum:
+            runs.wait_until(lambda before=before: runs.steps(run)[-1:] > before[-1:], [process])
+            if inside:
+                runs.wait_until(lambda: runs.being_saved(run), [process])
+            process.send_signal(signum)
+        output, _ = process.communicate(timeout=300)
+        if before:
+            assert f"resuming from step {before[-1]} in" in output
+        if signum == signal.SIGTERM:
+            assert f"saved at step {runs.steps(run)[-1]}, run the same command" in output
+            assert process.returncode == 143
+        else:
+            assert process.returncode == -signum, output
+    assert_ended(run, uninterrupted)
+
+
+def assert_ended(run, uninterrupted):
+    runs.assert_same_run(run, uninterrupted)
+    assert all(path.name.isdigit() for path in (run / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_twenty_kills_at_random_moments(start, request, tmp_path):
+    """While starting, preparing, saving and training; --kill-seed=N gives other moments."""
+    random = np.random.default_rng(request.config.getoption("--kill-seed"))
+    settings = {"data.source": "embedded", "train.num_steps": 6000, "train.checkpoint_every": 30}
+    run, cache = tmp_path / "run", tmp_path / "cache"
+
+    def preparing():
+        return any(cache.glob("*.tmp"))
+
+    def progressed(before):
+        return lambda: runs.steps(run)[-1:] > before[-1:]
+
+    stages = ["preparing"] * 4 + ["starting"] * 2 + ["training"] * 7 + ["saving"] * 7
+    for number, stage in enumerate(stages):
+        before, begin = runs.steps(run), time.monotonic()
+        process = start(run, **settings)
+        if stage == "preparing":
+            runs.wait_until(preparing, [process])
+            time.sleep(random.uniform(0, 0.03))
+        elif stage == "starting":
+            time.sleep(random.uniform(0, 10))
+        else:
+            runs.wait_until(progressed(before), [process])
+            time.sleep(random.uniform(0, 1))
+            if stage == "saving":
+                runs.wait_until(lambda: runs.being_saved(run), [process])
+                time.sleep(random.uniform(0, 0.05))
+        process.kill()
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, output
+        print(f"kill {number + 1}, {stage}: after {time.monotonic() - begin:.1f} s,"
+              f" checkpoints {runs.steps(run)}, half-written {runs.being_saved(run)}")
+        if before and "resuming" in output:
+            assert f"resuming from step {before[-1]} in" in output
+    before = runs.steps(run)
+    output, _ = start(run, **settings).communicate(timeout=600)
+    assert f"resuming from step {before[-1]} in" in output
+    whole = tmp_path / "whole" / "run"
+    runs.train_here(whole, **settings)
+    assert_ended(run, whole)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_after_the_current_call(signum, uninterrupted, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    check_finite = train._check_finite
+
+    def signalling(metrics, step):
+        if step == 33:
+            signal.raise_signal(signum)
+        check_finite(metrics, step)
+
+    handler = signal.getsignal(signum)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_check_finite", signalling)
+        with pytest.raises(train.Interrupted) as interrupted:
+            runs.train_here(run)
+    assert (interrupted.value.signum, interrupted.value.step) == (signum, 36)
+    assert signal.getsignal(signum) is handler
+    assert runs.steps(run)[-1] == 36
+    if signum == signal.SIGINT:
+        runs.train_here(run)
+        runs.assert_same_run(run, uninterrupted)
+
+
+def test_damaged_newest_checkpoint_gives_way_to_the_one_before(uninterrupted, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
-    newest = run / "checkpoints" / str(STEPS)
+    newest = run / "checkpoints" / str(runs.STEPS)
     data = max(newest.rglob("d/*"), key=lambda path: path.stat().st_size)
     os.truncate(data, data.stat().st_size // 2)
-    output = resume(run)
-    assert f"warning: checkpoint {STEPS} is damaged" in output
-    assert "resuming from step 54" in output
-    assert_same_run(run, uninterrupted)
+    runs.train_here(run)
+    output = capsys.readouterr().out
+    assert f"warning: checkpoint {runs.STEPS} is damaged" in output
+    assert f"resuming from step {runs.STEPS - 9}" in output
+    runs.assert_same_run(run, uninterrupted)
 
 
 def test_changed_bytes_are_noticed(uninterrupted, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
-    checksum = run / "checkpoints" / str(STEPS) / "checksum" / "metadata"
+    checksum = run / "checkpoints" / str(runs.STEPS) / "checksum" / "metadata"
     stored = json.loads(checksum.read_text())
     checksum.write_text(json.dumps({"crc32": stored["crc32"] ^ 1}))
-    assert int(state_of(run).step) == 54
+    assert int(runs.state_of(run).step) == runs.STEPS - 9
+
+
+def test_looking_at_a_run_leaves_a_half_written_checkpoint_alone(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    half = run / "checkpoints" / "99.orbax-checkpoint-tmp"
+    half.mkdir()
+    runs.state_of(run)
+    assert half.exists()
+    checkpoints = Checkpoints(run)  # To train there; Orbax cleans up in the background.
+    deadline = time.monotonic() + 30
+    while half.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    checkpoints.close()
+    assert not half.exists()
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
@@ -156,16 +192,72 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     checkpoints.close()
 
 
-def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(run_python, tmp_path):
+def test_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     run = tmp_path / "run"
-    arguments = command(run, tmp_path / "cache")[1:]
-    settings = ["--config.optimizer.generator.learning_rate=1e18", "--config.train.log_every=3"]
-    done = run_python([*arguments, *settings], check=False)
-    assert done.returncode == 2
-    assert "training stops" in done.stderr
-    assert "Traceback" not in done.stderr
-    for line in metrics(run):
+    with pytest.raises(FloatingPointError, match="training stops"):
+        runs.train_here(run, **{"optimizer.generator.learning_rate": 1e18})
+    for line in runs.metrics(run):
         assert all(np.isfinite(value) for value in line.values())
+
+
+def test_a_second_run_in_a_work_directory_is_refused(tmp_path):
+    with workdir.lock(tmp_path), pytest.raises(UserError, match="another run is training there"):
+        workdir.lock(tmp_path)
+    workdir.lock(tmp_path).close()
+
+
+@pytest.mark.slow
+def test_a_second_process_in_a_work_directory_is_refused(start, tmp_path):
+    """The first goes on; the lock ends with it, even if it is killed."""
+    run = tmp_path / "run"
+    first = start(run, **{"train.num_steps": 100_000})
+    runs.wait_until(lambda: runs.steps(run), [first])
+    second = start(run)
+    output, _ = second.communicate(timeout=300)
+    assert second.returncode == 2, output
+    assert f"error: --workdir={run}: another run is training there" in output
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    third = start(run, **{"train.num_steps": runs.steps(run)[-1] + 3})
+    output, _ = third.communicate(timeout=300)
+    assert third.returncode == 0, output
+
+
+@pytest.mark.parametrize("prepare", [workdir.lock, lambda run: workdir.claim(run, config())])
+def test_a_work_directory_that_cannot_be_written_is_named(prepare, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--workdir=.*run cannot be written \(Not a directory\)"):
+        prepare(tmp_path / "file" / "run")
+
+
+def config():
+    return experiment("digits", "smoke")
+
+
+@pytest.mark.slow
+def test_a_read_only_work_directory_is_named(python_environment, repo, tmp_path):
+    """On a file system of its own, in a namespace where a user may mount one."""
+    namespace = ["unshare", "-Urm", "sh", "-c"]
+    mount = f"mount -t tmpfs -o ro tmpfs {tmp_path}"
+    allowed = shutil.which("unshare") and (
+        subprocess.run([*namespace, mount], capture_output=True, check=False).returncode == 0
+    )
+    if not allowed:
+        pytest.skip("needs the right to mount a file system in a user namespace")
+    # The session's own cache may be written.
+    arguments = runs.arguments(tmp_path / "run", "--config.data.cache_dir=")
+    done = subprocess.run(
+        [*namespace, f'{mount} && exec "$0" "$@"', sys.executable, *arguments],
+        cwd=repo,
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"error: --workdir={tmp_path / 'run'} cannot be written (Read-only" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_config_differences_name_the_key_and_leave_free_keys_alone():

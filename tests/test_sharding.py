@@ -1,28 +1,35 @@
-"""The same result on any number of devices, DESIGN's rule 1."""
+"""The same result on any number of devices and processes, DESIGN's rule 1."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 
-# Batch 10 on 1, 3 and 8 devices: 3 and 8 need padding. Prints every metric and a parameter sum.
+slow = pytest.mark.slow
+
+# Batch 10: 3, 4 and 8 devices need padding. Prints every metric, parameters, and what the trained
+# model infers and samples.
 PROGRAM = """
 import json, sys
 import jax, numpy as np
 jax.config.update("jax_enable_x64", {x64})
-from lfbm_jax import learning, model, sharding
+from lfbm_jax import distributed, learning, model, sharding
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.data import masks
 from lfbm_jax.data.batches import Batches
 from lfbm_jax.data.cache import Split
-from tests.builders import experiment
+from tests.builders import small_config
 
-config = experiment("digits", "smoke")
-with config.unlocked():
-    config.train.batch_size = 10
-    config.inference.num_steps = 5
-    config.data.horizontal_flip = True
-    config.data.mask = "salt_and_pepper:0.3"
+if sys.argv[1:]:
+    address, count, index = sys.argv[1:]
+    distributed.initialize(address, int(count), int(index))
+config = small_config()
+config.train.batch_size = 10
+config.inference.num_steps = 5
+config.data.horizontal_flip = True
+config.optimizer.generator.learning_rate = config.optimizer.prior.learning_rate = 1e-3
+config.data.mask = "salt_and_pepper:0.3"
 assert jax.device_count() == {devices}
 images = np.random.default_rng(0).integers(0, 256, (33, 8, 8, 1), dtype=np.uint8)
 built = model.build(config)
@@ -42,18 +49,30 @@ print(json.dumps([history, parameters, inferred.z.tolist(), samples.tolist()]))
 """
 
 
-@pytest.fixture(scope="module")
-def outcome(run_python):
-    cache = {}
+@pytest.fixture
+def outcome(start_processes):
+    """What every process of a run prints."""
 
-    def outcome(devices, x64, steps):
-        key = (devices, x64, steps)
-        if key not in cache:
-            program = PROGRAM.format(devices=devices, x64=x64, steps=steps)
-            cache[key] = json.loads(run_python(program, devices=devices).stdout)
-        return cache[key]
+    def outcome(devices, x64, steps, processes=1):
+        program = PROGRAM.format(devices=devices * processes, x64=x64, steps=steps)
+        started = start_processes(program, processes, devices)
+        outputs = [process.communicate(timeout=600) for process in started]
+        assert all(process.returncode == 0 for process in started), outputs
+        return [json.loads(output.splitlines()[-1]) for output, _ in outputs]
 
     return outcome
+
+
+@pytest.fixture(scope="module")
+def alone(run_python):
+    """The same of one process with one device, computed once."""
+
+    @functools.cache
+    def alone(x64, steps):
+        program = PROGRAM.format(devices=1, x64=x64, steps=steps)
+        return json.loads(run_python(program).stdout)
+
+    return alone
 
 
 def flat(metrics):
@@ -71,23 +90,31 @@ def relative(one, other):
     return np.max(np.abs(one - other) / np.maximum(1e-3, np.abs(other)))
 
 
-@pytest.mark.parametrize("devices", [3, 8])
-def test_float64_agrees_to_1e_9_after_50_steps(devices, outcome):
-    many, one = outcome(devices, True, 50), outcome(1, True, 50)
-    ours, theirs = (without_gradient_norms(run[0]) for run in (many, one))
-    assert relative(flat(ours), flat(theirs)) < 1e-9
-    for a, b in zip(many[1], one[1], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(many[2], one[2], rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(many[3], one[3], rtol=1e-8, atol=1e-8)
+@pytest.mark.parametrize(
+    "processes, devices",
+    [(1, 8), (2, 2), pytest.param(1, 3, marks=slow), pytest.param(4, 1, marks=slow)],
+)
+def test_float64_agrees_to_1e_9_after_50_steps(processes, devices, outcome, alone):
+    one = alone(True, 50)
+    for many in outcome(devices, True, 50, processes):
+        ours, theirs = (without_gradient_norms(run[0]) for run in (many, one))
+        assert relative(flat(ours), flat(theirs)) < 1e-9
+        for a, b in zip(many[1], one[1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(many[2], one[2], rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(many[3], one[3], rtol=1e-8, atol=1e-8)
     # Runs that do nothing would agree too.
     assert abs(one[0][-1]["mse"][-1] / one[0][0]["mse"][0] - 1) > 1e-4
 
 
-@pytest.mark.slow
-def test_float32_agrees_to_1e_5_at_first_and_2e_3_after_20_steps(outcome):
-    many, one = outcome(8, False, 20), outcome(1, False, 20)
-    for name, values in one[0][0].items():
-        assert relative(many[0][0][name][0], values[0]) < 1e-5, name
-    for name, values in one[0][-1].items():
-        assert relative(many[0][-1][name][-1], values[-1]) < 2e-3, name
+@slow
+@pytest.mark.parametrize("processes, devices", [(1, 8), (2, 2)])
+def test_float32_agrees_to_1e_5_at_first_and_2e_3_after_20_steps(
+    processes, devices, outcome, alone
+):
+    one = alone(False, 20)
+    for many in outcome(devices, False, 20, processes):
+        for name, values in one[0][0].items():
+            assert relative(many[0][0][name][0], values[0]) < 1e-5, name
+        for name, values in one[0][-1].items():
+            assert relative(many[0][-1][name][-1], values[-1]) < 2e-3, name

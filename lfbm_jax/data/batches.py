@@ -52,12 +52,19 @@ class Batches:
         self.steps_per_epoch = -(-len(self._rows) // batch_size)
 
     def __call__(self, step: int, num_steps: int) -> Example:
-        """Examples of `num_steps` steps from `step` on, leading axes [devices, steps, shard]."""
+        """Examples of `num_steps` steps from `step` on, leading axes [devices, steps, shard].
+
+        The devices are this process's; those of all processes together see the whole batch.
+        """
         rows, weights = zip(*(self._step(step + i) for i in range(num_steps)), strict=True)
-        shape = (num_steps, jax.local_device_count(), sharding.shard_size(self._batch_size))
-        # Devices come first; the copy that ascontiguousarray makes is of indices, not of images.
-        index = np.ascontiguousarray(np.stack(rows).reshape(shape).swapaxes(0, 1))
-        weight = np.ascontiguousarray(np.stack(weights).reshape(shape).swapaxes(0, 1))
+        shape = (num_steps, jax.device_count(), sharding.shard_size(self._batch_size))
+
+        def own(values):
+            # Devices come first; what ascontiguousarray copies are indices, not images.
+            values = np.stack(values).reshape(shape).swapaxes(0, 1)
+            return np.ascontiguousarray(values[sharding.own_devices()])
+
+        index, weight = own(rows), own(weights)
         image = self._pick(self._images, index)
         mask = None if self._masks is None else self._pick(self._masks, index)
         return Example(image, index, weight, mask)
@@ -75,7 +82,7 @@ class Batches:
         epoch, position = divmod(step, self.steps_per_epoch)
         begin = position * self._batch_size
         rows = _order(self._seed, epoch, len(self._rows))[begin : begin + self._batch_size]
-        size = jax.local_device_count() * sharding.shard_size(self._batch_size)
+        size = jax.device_count() * sharding.shard_size(self._batch_size)
         padded = np.full(size, rows[0])
         padded[: len(rows)] = rows
         weight = (np.arange(size) < len(rows)).astype(np.float32)
