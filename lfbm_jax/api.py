@@ -359,7 +359,6 @@ def load(workdir: str | os.PathLike, step: int | None = None) -> TrainedModel:
         UserError: there is no such work directory or checkpoint, or it cannot be read.
     """
     config = load_config(pathlib.Path(workdir))
-    configuration.check(config)
     return restore(config, build(config), pathlib.Path(workdir), step)
 
 

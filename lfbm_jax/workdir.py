@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 import ml_collections
 
+from lfbm_jax import config as configuration
+from lfbm_jax import parts
 from lfbm_jax.errors import UserError
 
 # What may differ between commands on one work directory, because it does not change what a
@@ -94,8 +96,12 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """config.json as the locked config that it was written from."""
-    return ml_collections.ConfigDict(_with_tuples(read_config(workdir))).lock()
+    """config.json as the locked config that it was written from.
+
+    Keys that did not exist when it was written have their defaults.
+    """
+    config = _completed(_with_tuples(read_config(workdir)), configuration.base().to_dict())
+    return ml_collections.ConfigDict(config).lock()
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -123,6 +129,16 @@ def _blaming(workdir: pathlib.Path) -> Iterator[None]:
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """As JSON sees it: tuples are lists."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def _completed(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The config with the keys that it lacks; a part brings the defaults of its settings itself."""
+    inner = {
+        key: _completed(value, defaults[key])
+        for key, value in config.items()
+        if isinstance(value, dict) and key in defaults and key not in parts.SECTIONS
+    }
+    return defaults | config | inner
 
 
 def _with_tuples(value: Any) -> Any:

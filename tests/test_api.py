@@ -1,6 +1,7 @@
 """`lfbm_jax.load` and what a trained model does with arrays."""
 
 import dataclasses
+import json
 import re
 
 import jax
@@ -63,6 +64,16 @@ def test_load_takes_the_newest_checkpoint_or_a_chosen_one(run, trained):
         lfbm_jax.load(run, step=4)
     with pytest.raises(UserError, match="no run there"):
         lfbm_jax.load(run / "nowhere")
+
+
+def test_a_config_of_before_a_key_existed_has_its_default(run, tmp_path):
+    stored = workdir.read_config(run)
+    del stored["data"]["mask"], stored["prior"]["num_steps"], stored["tasks"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    loaded = workdir.load_config(tmp_path).to_dict()
+    assert loaded["data"]["mask"] == "" and loaded["tasks"] == ("generate", "reconstruct")
+    assert "num_steps" not in loaded["prior"], "a part has its own defaults"
+    assert workdir.load_config(run).to_dict() == small_config().to_dict()
 
 
 def test_decode_and_log_prior_are_the_models(trained):
