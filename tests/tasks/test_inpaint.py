@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,15 +32,15 @@ MASKS = RANDOM.integers(0, 2, (5, 4, 4, 1), dtype=np.uint8)
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDouble:
-    """Needs whole images."""
+    """Needs whole images; z tells the mean of the one it was given."""
 
     def init(self, key):
         del key
         return {}
 
     def infer(self, phi, key, example, log_joint, start=None):
-        z = np.zeros(D)
-        return Posterior(z, np.zeros(()), {})
+        z = jnp.full(D, jnp.mean(example.image))
+        return Posterior(z, jnp.zeros(()), {})
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,7 @@ def _float64():
 def trained(inference):
     config = small_config()
     config.model.latent_dim = D
+    config.data.update({"image_size": SHAPE[0], "channels": SHAPE[2]})
     model = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), inference, inference, SIGMA)
     return TrainedModel(config, model, Parameters({}, BETA, {}), 0)
 
@@ -91,10 +93,16 @@ def test_where_inference_needs_whole_images_langevin_dynamics_takes_over():
     np.testing.assert_allclose(found, modes(), atol=0.1)
 
 
+def test_hidden_pixels_are_grey_for_whoever_looks_at_them():
+    model = trained(EncoderDouble())
+    found = model.infer(IMAGES, masks=MASKS, training_settings=True).z
+    expected = np.mean(MASKS * (IMAGES / 127.5 - 1), axis=(1, 2, 3))
+    np.testing.assert_allclose(found, np.repeat(expected[:, None], D, axis=1))
+
+
 def test_figures_and_picture_of_the_task(tmp_path):
     model = trained(langevin.Inference(D, num_steps=20, step_size=0.2))
     config = model.config
-    config.data.image_size = 4
     settings = {"num_images": 4, "batch_size": 3, "num_completions": 3, "mask": "random_box:2"}
     config.task.inpaint.update(settings)
     train = RANDOM.integers(0, 256, (9, *SHAPE), dtype=np.uint8)

@@ -29,7 +29,7 @@ def test_figures_of_the_task(tmp_path):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (9, *SHAPE), dtype=np.uint8)
     config = small_config()
-    config.data.update({"image_size": 6, "mask": "salt_and_pepper:0.5"})
+    config.data.update({"image_size": 6, "channels": 1, "mask": "salt_and_pepper:0.5"})
     config.model.latent_dim = D
     config.task.recover.update({"num_images": 4, "batch_size": 3})
     with jax.enable_x64(True):
