@@ -10,6 +10,8 @@ from lfbm_jax.api import TrainedModel
 from lfbm_jax.data import masks
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
+from lfbm_jax.metrics import fid
+from lfbm_jax.metrics.features import chunks
 from lfbm_jax.report import ReportWriter
 
 SETTINGS = {
@@ -31,6 +33,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"task.inpaint.num_completions={settings.num_completions}: must be at least 2"
         )
+    fid.check(config, settings.num_images or 2)
 
 
 def run(
@@ -46,7 +49,9 @@ def run(
     completions, of the mean training image and of the training image that is nearest in the
     visible pixels; `mse_visible`, of g(z) at the visible pixels, and beside it the error of
     reconstructing the whole images; `diversity`, the standard deviation over an image's
-    completions (the root of its mean square over hidden pixels).
+    completions (the root of its mean square over hidden pixels). Where
+    `metrics.inception_weights` is set, also FID and KID of one completion of every image against
+    the training images (see `metrics.fid`).
     """
     settings = config.task.inpaint
     split, source = ("test", data.test) if data.test is not None else ("train", data.train)
@@ -73,6 +78,8 @@ def run(
         completion = np.where(hidden, decoded, x)
         mse_hidden.append(fills.mse(x, completion, hidden))
         shown.append(completion[:SHOWN])
+        if chain == 0:
+            first = completion
         change = completion - mean
         mean += change / (chain + 1)
         squares += change * (completion - mean)
@@ -84,7 +91,7 @@ def run(
     mean_image = fills.mean_image(data.train.images)
     nearest = fills.nearest_images(x, visible, data.train.images)
     whole = model.infer(images, config.seed, settings.batch_size).reconstruction
-    return {
+    figures = {
         "num_images": len(x),
         "num_completions": settings.num_completions,
         "hidden_share": float(hidden.mean()),
@@ -96,3 +103,10 @@ def run(
         "mse_of_reconstruction": float(np.mean(np.square(whole - x))),
         "diversity": float(np.sqrt(np.mean(variance, where=np.broadcast_to(hidden, x.shape)))),
     }
+    if config.metrics.inception_weights:
+        distances, setting = fid.measure(
+            config, data, chunks(first, np.arange(len(first))), len(first)
+        )
+        writer.describe(**setting)
+        figures |= distances
+    return figures

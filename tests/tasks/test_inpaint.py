@@ -100,11 +100,19 @@ def test_hidden_pixels_are_grey_for_whoever_looks_at_them():
     np.testing.assert_allclose(found, np.repeat(expected[:, None], D, axis=1))
 
 
-def test_figures_and_picture_of_the_task(tmp_path):
+def test_figures_and_picture_of_the_task(tmp_path, monkeypatch):
     model = trained(langevin.Inference(D, num_steps=20, step_size=0.2))
     config = model.config
     settings = {"num_images": 4, "batch_size": 3, "num_completions": 3, "mask": "random_box:2"}
     config.task.inpaint.update(settings)
+    config.metrics.inception_weights = "weights.pth"
+    measured = []
+
+    def measure(config, data, images, num_images):
+        measured.extend([*images, num_images])
+        return {"fid": 7.0}, {"fid_network": "a double"}
+
+    monkeypatch.setattr(inpaint.fid, "measure", measure)
     train = RANDOM.integers(0, 256, (9, *SHAPE), dtype=np.uint8)
     data = Cache(Split(train, None), Split(IMAGES, None), tmp_path)
     writer = ReportWriter(tmp_path, "inpaint", 0, config)
@@ -134,11 +142,16 @@ def test_figures_and_picture_of_the_task(tmp_path):
         "mse_visible": np.mean((decoded - x)[:, seen] ** 2),
         "mse_of_reconstruction": np.mean((whole - x) ** 2),
         "diversity": np.sqrt(np.mean(decoded.var(axis=0, ddof=1)[hidden])),
+        "fid": 7.0,
     }
     assert figures.keys() == expected.keys()
     for name, value in expected.items():
         assert figures[name] == pytest.approx(value, rel=1e-9), name
     assert figures["diversity"] > 0.1
+
+    completed, count = measured
+    np.testing.assert_array_equal(completed, np.where(hidden, decoded[0], x))
+    assert count == 4
 
     # A row an image: the original, what is seen of it, completions that keep what is seen.
     (path,) = writer.pictures
@@ -149,6 +162,7 @@ def test_figures_and_picture_of_the_task(tmp_path):
     setup = json.loads(writer.write(figures).read_text())["setup"]
     assert setup["split"] == "test" and setup["mask"] == "random_box:2"
     assert setup["inference"]["num_steps"] == 20
+    assert setup["fid_network"] == "a double"
 
 
 @pytest.mark.parametrize(
