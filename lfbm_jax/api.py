@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from tqdm import tqdm
@@ -17,13 +16,13 @@ from lfbm_jax import config as configuration
 from lfbm_jax.checkpoints import Checkpoints
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import langevin
+from lfbm_jax.interpolation import between
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, build, occlude, to_unit_range
 from lfbm_jax.workdir import load_config
 
 BATCH_SIZE = 100
 SMALL_BATCH_SIZE = 10  # so that a few images do not cost as much as a hundred
-SMALLEST_ANGLE = 1e-3  # radians; below, two directions are treated as parallel
 
 
 class Samples(NamedTuple):
@@ -376,21 +375,6 @@ def restore(
     if state is None:
         raise UserError(f"--workdir={workdir}: no checkpoint there yet; train first (--mode=train)")
     return TrainedModel(config, model, state.parameters, int(state.step), state.average)
-
-
-def between(start: jax.Array, end: jax.Array, fraction: jax.Array) -> jax.Array:
-    """The vector [d] at a fraction of the way that `TrainedModel.interpolate` describes."""
-    norms = jnp.linalg.norm(start), jnp.linalg.norm(end)
-    directions = start / norms[0], end / norms[1]
-    angle = jnp.arccos(jnp.clip(jnp.dot(*directions), -1, 1))
-    # Almost parallel vectors: sin(a t) / sin(a) is t.
-    parallel = angle < SMALLEST_ANGLE
-    sine = jnp.sin(jnp.where(parallel, 1, angle))
-    weights = (
-        jnp.where(parallel, part, jnp.sin(part * angle) / sine) for part in (1 - fraction, fraction)
-    )
-    direction = sum(weight * unit for weight, unit in zip(weights, directions, strict=True))
-    return ((1 - fraction) * norms[0] + fraction * norms[1]) * direction
 
 
 def _progress(batches: Any, total: int, what: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import lfbm_jax
-from lfbm_jax import api, learning, model, sharding, workdir
+from lfbm_jax import api, interpolation, learning, model, sharding, workdir
 from lfbm_jax.checkpoints import Checkpoints
 from lfbm_jax.errors import UserError
 from tests.builders import invented, small_config
@@ -189,7 +189,7 @@ def test_the_way_between_two_vectors():
     random = np.random.default_rng(0)
     start, end = random.normal(size=(2, 7)).astype(np.float32) * [[1], [3]]
     fractions = np.linspace(0, 1, 11, dtype=np.float32)
-    way = np.asarray(jax.vmap(lambda t: api.between(start, end, t))(fractions))
+    way = np.asarray(jax.vmap(lambda t: interpolation.between(start, end, t))(fractions))
     np.testing.assert_allclose(way[[0, -1]], [start, end], rtol=1e-5)
     norms = np.linalg.norm(way, axis=1)
     np.testing.assert_allclose(np.diff(norms), (norms[-1] - norms[0]) / 10, rtol=1e-3)
@@ -197,7 +197,7 @@ def test_the_way_between_two_vectors():
     angles = np.arccos(np.sum(units[1:] * units[:-1], axis=1))
     np.testing.assert_allclose(angles, angles.mean(), rtol=1e-2)
     # Parallel vectors, where an angle of zero would divide by zero.
-    np.testing.assert_allclose(api.between(start, 2 * start, 0.5), 1.5 * start, rtol=1e-5)
+    np.testing.assert_allclose(interpolation.between(start, 2 * start, 0.5), 1.5 * start, rtol=1e-5)
 
 
 BLANK = np.zeros((2, *SHAPE), np.uint8)
