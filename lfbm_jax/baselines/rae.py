@@ -73,7 +73,7 @@ class Baseline:
         posterior = model.inference.infer(
             prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask)
         )
-        image, pull_back = jax.vjp(lambda z: model.decode(prepared, z), posterior.z)
+        image = model.decode(prepared, posterior.z)
         visible = jnp.ones_like(x) if mask is None else jnp.broadcast_to(mask, x.shape)
         squares = jnp.square(x - image) * visible
         penalty = jnp.zeros(())
@@ -82,6 +82,7 @@ class Baseline:
         elif self.regularizer == "gradient_penalty":
             # E |J^T v|^2 = |J|_F^2 for v ~ N(0, I).
             v = jax.random.normal(keys["prior_loss"], image.shape, image.dtype)
+            _, pull_back = jax.vjp(lambda z: model.decode(prepared, z), posterior.z)
             penalty = jnp.sum(jnp.square(pull_back(v)[0]))
         latent = 0.5 * jnp.sum(jnp.square(posterior.z))
         loss = (
