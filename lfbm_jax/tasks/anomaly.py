@@ -165,5 +165,5 @@ def _curves(anomaly: np.ndarray, score: np.ndarray, tested: np.ndarray) -> np.nd
         chance = anomaly[rows].mean()
         axes.axhline(chance, color=colour, linestyle=":", label=f"chance: {chance:.3f}")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left")
     return plots.drawn(figure)
