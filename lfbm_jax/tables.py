@@ -139,6 +139,7 @@ def table_4(runs: list[Run]) -> list[str]:
     rows = [row + ["-"] * (len(held_out) + 1 - len(row)) for row in rows]
     kinds = [
         ("ours", "auprc"),
+        ("images scored", "num_images"),
         ("base rate", "base_rate"),
         ("ours at the base rate of the 80/20 protocol", "auprc_80_20"),
         ("that base rate", "base_rate_80_20"),

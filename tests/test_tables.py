@@ -74,7 +74,8 @@ def test_table_3(tmp_path):
 
 def test_table_4_by_digit_with_both_protocols(tmp_path):
     for digit, seed, auprc in ((4, 0, 0.5), (4, 1, 0.7), (3, 0, 0.25)):
-        figures = {"auprc": auprc, "base_rate": 0.1, "auprc_80_20": 0.9, "base_rate_80_20": 0.36}
+        figures = {"num_images": 2000, "auprc": auprc}
+        figures |= {"base_rate": 0.1, "auprc_80_20": 0.9, "base_rate_80_20": 0.36}
         folder = tmp_path / f"digit-{digit}" / f"seed-{seed}"
         changes = {"data__exclude_labels": [digit]}
         make_run(folder, "mnist_anomaly", {"anomaly": figures}, seed, **changes)
@@ -83,6 +84,7 @@ def test_table_4_by_digit_with_both_protocols(tmp_path):
     assert table["held-out digit"] == ["1", "4", "5", "7", "9", "3"]
     ours = ["not run", "0.6 ± 0.14 (2)", "not run", "not run", "not run", "0.25 (1)"]
     assert table["LFBM-MCMC, ours"] == ours
+    assert table["LFBM-MCMC, images scored"][1] == "2000 ± 0 (2)"
     assert table["LFBM-MCMC, that base rate"][1] == "0.36 ± 0 (2)"
     assert table["VAE, paper"] == ["0.063", "0.337", "0.325", "0.148", "0.104", "-"]
 
