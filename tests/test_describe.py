@@ -73,3 +73,15 @@ def test_a_prior_without_parameters():
         "parameters": 0,
         "shapes": {},
     }
+
+
+def test_operations_of_an_inference_network():
+    """Six updates of prior and encoder for one of the generator, Table 10's CIFAR-10."""
+    found = described("cifar10", "lfbm_vae")
+    sides = 1024 * 3 * 9 * 64 + 256 * 64 * 16 * 128 + 64 * 128 * 16 * 256 + 16 * 256 * 16 * 512
+    network = 2 * (sides + 16 * 512 * 256 + 5 * 3 * 128 * 256)
+    assert found["flops_per_training_step_of"] == {
+        "inference": 100 * 6 * network,
+        "inference_update": 100 * 6 * 2 * network,
+        "generator_update": 100 * (3 + 5 * 2) * 2 * sum(CIFAR10),
+    }

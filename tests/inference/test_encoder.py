@@ -6,13 +6,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.stats
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning, model, sharding
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import convolutions
 from lfbm_jax.inference.encoder import Inference
+from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.priors import gaussian
 from tests.builders import invented, small_config
@@ -119,6 +121,41 @@ def test_gradient_in_phi_is_that_of_the_reparameterised_objective():
     products = jax.tree.map(lambda g, v: jnp.sum(g * v), gradient, direction)
     slope = (ahead(1e-5) - ahead(-1e-5)) / 2e-5
     np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-6)
+
+
+def test_several_updates_of_prior_and_encoder_for_one_of_the_generator():
+    """Table 10: phi takes three steps of Adam with fresh noise, beta one with the last of them."""
+    config = small_config()
+    config.train.prior_inference_updates = 3
+    point = parameters(RANDOM.normal(size=(16, D)))
+    indices, images = np.array([3, 8], np.int32), RANDOM.integers(0, 256, (2, *SHAPE), np.uint8)
+    adam = optax.adam(config.optimizer.inference.learning_rate, 0.5, 0.999)
+
+    @jax.jit
+    @jax.grad
+    def gradient(moved, repeat):
+        def one(index, image):
+            key = key_for(config.seed, Purpose.INFERENCE, 0, index, repeat)
+            keys = {"inference": key, "prior_loss": key}
+            example = Example(image / 127.5 - 1, index, jnp.ones(()))
+            return learning.objective(MODEL, moved, moved, keys, example)[0]
+
+        return jnp.mean(jax.vmap(one)(indices, images))
+
+    phi, memory = point.phi, adam.init(point.phi)
+    for repeat in range(3):
+        of_all = gradient(point._replace(phi=phi), repeat)
+        change, memory = adam.update(of_all.phi, memory)
+        phi = optax.apply_updates(phi, change)
+    batch = Example(images[None, None], indices[None, None], np.ones((1, 1, 2), np.float32))
+    state = sharding.replicate(learning.first_state(config, point))
+    after, metrics = learning.make_update(config, MODEL, 10)(state, batch, np.int32(1))
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+    jax.tree.map(compare, jax.device_get(after.parameters.phi), phi)
+    jax.tree.map(lambda mu, g: compare(mu / 0.5, g), after.moments.beta.mu, of_all.beta)
+    changes = jax.tree.map(lambda new, old: np.abs(new - old).max(), phi, point.phi)
+    assert min(jax.tree.leaves(changes)) > 1e-6, "phi did not move"
+    assert metrics["grad_norm_inference"][0] > 0
 
 
 def test_first_convolution_is_the_definition():

@@ -60,6 +60,34 @@ def test_gradient_of_the_loss_is_that_at_the_draw_minus_that_at_the_data():
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
+def test_mean_gradient_of_the_loss_against_quadrature():
+    """In one dimension: E_p[df/dalpha] - df/dalpha at the data, p(z) integrated on a fine grid."""
+    prior = Prior(1, hidden_width=4, num_steps=300, step_size=0.2)
+    alpha = invented(prior.init, seed=1, scale=0.9)
+    z = jnp.array([0.4])
+
+    def of_loss(key):
+        return jax.grad(prior.loss)(alpha, key, z)
+
+    def of_f(z):  # log_prob is f and a constant in alpha
+        return jax.grad(prior.log_prob)(alpha, z)
+
+    def flat(tree):
+        return np.concatenate([np.reshape(g, (len(g), -1)) for g in jax.tree.leaves(tree)], 1)
+
+    grid = jnp.linspace(-9, 9, 4001)[:, None]
+    density = np.exp(np.asarray(jax.vmap(lambda z: prior.log_prob(alpha, z))(grid), np.float64))
+    slopes = flat(jax.vmap(of_f)(grid))
+    expected = density @ slopes / density.sum() - flat(jax.vmap(of_f)(z[None]))[0]
+    normal = np.exp(-0.5 * np.asarray(grid)[:, 0] ** 2)
+    of_normal = normal @ slopes / normal.sum() - flat(jax.vmap(of_f)(z[None]))[0]
+    keys = jax.random.split(jax.random.key(1), 5_000)
+    found = flat(jax.jit(jax.vmap(of_loss))(keys)).mean(axis=0)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert error < 0.04
+    assert np.linalg.norm(of_normal - expected) > 0.4 * np.linalg.norm(expected), "f does nothing"
+
+
 def test_spectral_norm_makes_every_matrix_of_norm_one():
     prior = Prior(4, hidden_width=5, spectral_norm=True)
     alpha = invented(prior.init, scale=3.0)
