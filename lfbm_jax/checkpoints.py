@@ -20,8 +20,9 @@ class Checkpoints:
     """The checkpoints of one work directory, `checkpoints/<step>/`.
 
     A checkpoint appears under its step only when it is complete. Beside the arrays it holds a
-    checksum of them, so that a damaged file is noticed even where it still decodes. Of several
-    processes, whose states are the same, the first one writes and reads; all call every method.
+    checksum of them, so that a damaged file is noticed even where it still decodes. Persistent
+    chains, of which only training has a use, are an item of their own. Of several processes, whose
+    states are the same, the first one writes and reads; all call every method.
 
     Args:
         workdir: the work directory.
@@ -82,11 +83,13 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         try:
+            items = _items(host_state)
+            checksums = {name: _checksum(item) for name, item in items.items()}
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(host_state),
-                    checksum=ocp.args.JsonSave({"crc32": _checksum(host_state)}),
+                    **{name: ocp.args.StandardSave(item) for name, item in items.items()},
+                    checksum=ocp.args.JsonSave(checksums),
                 ),
             )
         except Exception as error:
@@ -102,7 +105,8 @@ class Checkpoints:
         """The state of a step, or of the newest checkpoint that can be read.
 
         Args:
-            template: a state of the right structure and shapes; its values are not used.
+            template: a state of the right structure and shapes; its values are not used. Without
+                chains in it, those of the checkpoint are not read.
             step: which one; None for the newest. A damaged newest one is passed over with a
                 warning, a damaged chosen one is an error.
 
@@ -147,24 +151,29 @@ class Checkpoints:
             self._manager.close()
 
     def _read(self, step: int, template: TrainState) -> TrainState:
+        items = _items(template)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(_as_numpy(template)),
+                **{name: ocp.args.StandardRestore(_as_numpy(item)) for name, item in items.items()},
                 checksum=ocp.args.JsonRestore(),
             ),
         )
-        if _checksum(restored.state) != restored.checksum["crc32"]:
-            raise ValueError("its checksum does not match its contents")
-        return restored.state
+        for name in items:
+            if _checksum(restored[name]) != restored.checksum[name]:
+                raise ValueError("its checksum does not match its contents")
+        chains = restored["chains"]["z"] if "chains" in items else ()
+        return restored["state"]._replace(chains=chains)
 
     def _check_shapes(self, step: int, template: TrainState) -> None:
         """UserError where a readable checkpoint holds arrays of other names or shapes."""
+        items = _items(template)
         try:
-            saved = self._manager.item_metadata(step).state.tree
+            metadata = self._manager.item_metadata(step)
+            saved = {name: metadata[name].tree for name in items}
         except Exception:  # Damaged: reading it will say so.
             return
-        found, wanted = _shapes(saved), _shapes(template)
+        found, wanted = _shapes(saved["state"]), _shapes(items["state"])
         if found != wanted:
             name = min(set(found.items()) ^ set(wanted.items()))[0]
             raise UserError(
@@ -172,6 +181,20 @@ class Checkpoints:
                 f" {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} in this"
                 " config; use the config it was made with or another --workdir"
             )
+        if "chains" in items:
+            found, wanted = (tree["chains"]["z"].shape[0] for tree in (saved, items))
+            if found != wanted:
+                raise UserError(
+                    f"checkpoint {step} in {self._directory} has persistent chains of {found}"
+                    f" training images, but the data has {wanted}; use the data it was made with"
+                    " or another --workdir"
+                )
+
+
+def _items(state: TrainState) -> dict:
+    """What a checkpoint keeps apart: the state without its chains and, if there are any, these."""
+    items = {"state": state._replace(chains=())}
+    return items if isinstance(state.chains, tuple) else items | {"chains": {"z": state.chains}}
 
 
 def _as_numpy(tree):

@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
     FLIP = 3
     SAMPLE = 4
     EVALUATION = 5
+    CHAINS = 6
 
 
 def key_for(seed: int, purpose: Purpose, *coordinates: jax.Array | int) -> jax.Array:

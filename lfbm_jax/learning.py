@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from lfbm_jax import host_memory, schedules, sharding
+from lfbm_jax import chains, host_memory, schedules, sharding
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
@@ -33,19 +33,24 @@ class TrainState(NamedTuple):
         parameters: alpha, beta, phi.
         moments: Adam's moments for each of them.
         average: the exponential moving average of the parameters, or empty where there is none.
+        chains: z of every training image, [N, d], or empty where inference keeps no chains.
     """
 
     step: jax.Array
     parameters: Parameters
     moments: Parameters
     average: Parameters | tuple[()] = ()
+    chains: jax.Array | tuple[()] = ()
 
 
-def init_state(config: ml_collections.ConfigDict, model: Model) -> TrainState:
-    """The state before the first step."""
+def init_state(
+    config: ml_collections.ConfigDict, model: Model, num_images: int = 0
+) -> TrainState:
+    """The state before the first step of training on `num_images` images."""
     # Compiled as a whole: op by op, the initialisers take many times as long.
     parameters = jax.jit(model.init)(key_for(config.seed, Purpose.PARAMETERS))
-    return first_state(config, parameters)
+    started = chains.initial(model, config.model.latent_dim, config.seed, num_images)
+    return first_state(config, parameters)._replace(chains=started)
 
 
 def first_state(config: ml_collections.ConfigDict, parameters: Parameters) -> TrainState:
@@ -112,6 +117,8 @@ def objective(
 ) -> tuple[jax.Array, Metrics]:
     """-log p(x|z) + prior.loss(z) + log q(z|x) of one example, in nats, and what to log of it.
 
+    Where the example has a chain that is kept, its end z goes with the metrics, as "chain".
+
     Args:
         model: the model.
         prepared: prepared parameters, to be differentiated.
@@ -121,7 +128,7 @@ def objective(
     """
     x, mask = example.image, example.mask
     posterior = model.inference.infer(
-        prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask)
+        prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask), example.start
     )
     z = posterior.z
     image = model.decode(prepared, z)
@@ -137,6 +144,8 @@ def objective(
     }
     if getattr(model.inference, "has_density", False) and model.prior.normalized:
         metrics["elbo"] = -loss
+    if example.start is not None:
+        metrics["chain"] = z
     return loss, metrics
 
 
@@ -153,11 +162,11 @@ def _train_step(
     noise; beta takes one, together with the last of them.
     """
     repeats = config.train.prior_inference_updates
-    compute = functools.partial(_gradients, config, model, batch, state.step)
+    compute = functools.partial(_gradients, config, model, batch)
     apply = functools.partial(_apply_gradients, config, steps_per_epoch)
 
     def update_all_but_generator(repeat, state):
-        gradients, _ = compute(repeat, state.parameters)
+        state, gradients, _ = compute(repeat, state)
         updated = apply(state, gradients)
         return state._replace(
             parameters=updated.parameters._replace(beta=state.parameters.beta),
@@ -166,7 +175,7 @@ def _train_step(
 
     if repeats > 1:
         state = jax.lax.fori_loop(0, repeats - 1, update_all_but_generator, state)
-    gradients, metrics = compute(repeats - 1, state.parameters)
+    state, gradients, metrics = compute(repeats - 1, state)
     for section, group in zip(OPTIMIZER_SECTIONS, gradients, strict=True):
         if jax.tree.leaves(group):
             schedule = schedules.learning_rate(config.optimizer[section], steps_per_epoch)
@@ -182,17 +191,18 @@ def _gradients(
     config: ml_collections.ConfigDict,
     model: Model,
     batch: Example,
-    step: jax.Array,
     repeat: jax.Array | int,
-    parameters: Parameters,
-) -> tuple[Parameters, Metrics]:
+    state: TrainState,
+) -> tuple[TrainState, Parameters, Metrics]:
     """Gradients and metrics of the weighted mean over the examples of all devices.
 
     A device goes through its share in microbatches and adds up their gradients. These are taken
-    with respect to the prepared parameters, and through `prepare` once at the end.
+    with respect to the prepared parameters, and through `prepare` once at the end. The state comes
+    back with its chains, if there are any, where they stopped.
     """
     total_weight = jax.lax.psum(jnp.sum(batch.weight), sharding.AXIS)
-    prepared, through_prepare = jax.vjp(model.prepare, parameters)
+    prepared, through_prepare = jax.vjp(model.prepare, state.parameters)
+    step = state.step
 
     def share_of_loss(prepared, examples, total_weight):
         frozen = jax.lax.stop_gradient(prepared)
@@ -213,20 +223,23 @@ def _gradients(
             return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight
 
         losses, metrics = jax.vmap(one_example)(examples)
-        return share(losses), jax.tree.map(share, metrics)
+        ends = metrics.pop("chain", None)
+        return share(losses), (jax.tree.map(share, metrics), ends)
 
     of_microbatch = jax.jit(jax.grad(share_of_loss, has_aux=True))  # jit: traced once, used twice
 
     def add_microbatch(total, examples):
-        new = of_microbatch(prepared, examples, total_weight)
-        return jax.tree.map(jnp.add, total, new), None
+        gradients, (metrics, ends) = of_microbatch(prepared, examples, total_weight)
+        return jax.tree.map(jnp.add, total, (gradients, metrics)), ends
 
-    microbatches = _microbatches(batch, config.train.microbatch_size)
+    examples = chains.take_up(state.chains, batch)
+    microbatches = _microbatches(examples, config.train.microbatch_size)
     first = jax.tree.map(lambda array: array[0], microbatches)
-    total = _zeros_like_result(of_microbatch, prepared, first, total_weight)
-    (gradients, metrics), _ = jax.lax.scan(add_microbatch, total, microbatches)
+    gradients, (metrics, _) = _zeros_like_result(of_microbatch, prepared, first, total_weight)
+    (gradients, metrics), ends = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
     (gradients,) = through_prepare(gradients)
-    return jax.lax.psum((gradients, metrics), sharding.AXIS)
+    state = state._replace(chains=chains.keep(state.chains, batch, ends))
+    return state, *jax.lax.psum((gradients, metrics), sharding.AXIS)
 
 
 def _zeros_like_result(function: Callable, *args) -> Any:

@@ -43,7 +43,8 @@ class Step:
             np.arange(devices * shard, dtype=np.int32).reshape(shape),
             (np.arange(devices * shard) < batch).astype(np.float32).reshape(shape),
         )
-        self._state = sharding.replicate(learning.init_state(config, self._model))
+        state = learning.init_state(config, self._model, devices * shard)
+        self._state = sharding.replicate(state)
         host_memory.release()
         update = learning.make_update(config, self._model, steps_per_epoch=1000)
         begin = time.perf_counter()

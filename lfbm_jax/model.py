@@ -38,12 +38,14 @@ class Example(NamedTuple):
         index: its position in the data set, []; chains are keyed by it.
         weight: 1, or 0 for the padding that fills a batch up to the device count, [].
         mask: 1 where a pixel is visible, broadcastable to the image; None where all are.
+        start: where its chain starts, [d]; None where that is drawn anew.
     """
 
     image: jax.Array
     index: jax.Array
     weight: jax.Array
     mask: jax.Array | None = None
+    start: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +149,11 @@ def build(config: ml_collections.ConfigDict) -> Model:
     _check_evaluation(model)
     if config.baseline.name:
         model = parts.build(config, "baseline", **context).adapt(model)
+    if getattr(model.inference, "keeps_chains", False) and config.data.horizontal_flip:
+        raise UserError(
+            "data.horizontal_flip=True: persistent chains belong to one image, not to its mirror"
+            " image too; set it to False"
+        )
     return model
 
 

@@ -56,7 +56,7 @@ def _train(
     )
     num_steps = config.train.num_steps or config.train.num_epochs * batches.steps_per_epoch
     checkpoints = Checkpoints(workdir)
-    state = learning.init_state(config, model)
+    state = learning.init_state(config, model, len(data.train.images))
     restored = checkpoints.restore(state)
     state = state if restored is None else restored
     step = int(state.step)

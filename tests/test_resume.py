@@ -159,7 +159,7 @@ def test_changed_bytes_are_noticed(uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, run)
     checksum = run / "checkpoints" / str(runs.STEPS) / "checksum" / "metadata"
     stored = json.loads(checksum.read_text())
-    checksum.write_text(json.dumps({"crc32": stored["crc32"] ^ 1}))
+    checksum.write_text(json.dumps({"state": stored["state"] ^ 1}))
     assert int(runs.state_of(run).step) == runs.STEPS - 9
 
 
