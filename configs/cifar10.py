@@ -9,6 +9,16 @@ Paper:     MSE 0.016, FID 66.41 (LFBM-MCMC). Ours: not run yet.
 
 from lfbm_jax import config as configuration
 from lfbm_jax import paper
+from lfbm_jax.variants import LEBM, Grid, table_10
+
+# Table 8, n_i = 64 (its paddings are ours), Table 10, and the LEBM authors' code.
+GRID = Grid(
+    paper=lambda method, _: paper.table_2("CIFAR-10", method),
+    encoder=((64, 3, 1, 1), (128, 4, 2, 1), (256, 4, 2, 1), (512, 4, 2, 1)),
+    flow=(5, 256),
+    amortised=table_10(0.25, 2e-3, 1.2e-3, 2e-4, updates=6, batch_size=100),
+    lebm=LEBM,
+)
 
 
 def get_config(variants=""):
@@ -26,7 +36,7 @@ def get_config(variants=""):
         config.optimizer[section].update({"learning_rate": 3.8e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
     config.paper = paper.table_2("CIFAR-10")
-    return configuration.finish(config, variants, {"jpeg": _jpeg})
+    return configuration.finish(config, variants, GRID.variants() | {"jpeg": _jpeg})
 
 
 def _jpeg(config, _):

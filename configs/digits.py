@@ -6,6 +6,9 @@ on the 300 held-out images was 0.042; the default 1,500 leave a margin on slow m
 """
 
 from lfbm_jax import config as configuration
+from lfbm_jax.variants import Grid
+
+GRID = Grid()
 
 
 def get_config(variants=""):
@@ -39,4 +42,4 @@ def get_config(variants=""):
     config.task.prior_fit.num_images = 0
     config.task.classify.num_epochs = 60
     config.tasks = ("generate", "reconstruct", "prior_fit", "classify")
-    return configuration.finish(config, variants)
+    return configuration.finish(config, variants, GRID.variants())

@@ -6,6 +6,9 @@ Not in the paper; every value is ours.
 """
 
 from lfbm_jax import config as configuration
+from lfbm_jax.variants import Grid
+
+GRID = Grid()
 
 
 def get_config(variants=""):
@@ -29,4 +32,4 @@ def get_config(variants=""):
     )
     config.task.reconstruct.num_images = 1000
     config.tasks = ("generate", "reconstruct", "prior_fit", "classify")
-    return configuration.finish(config, variants)
+    return configuration.finish(config, variants, GRID.variants())

@@ -9,6 +9,9 @@ test split, a tenth is held out. The networks follow CelebA's (Table 7); every v
 
 from lfbm_jax import config as configuration
 from lfbm_jax.errors import UserError
+from lfbm_jax.variants import Grid
+
+GRID = Grid()
 
 
 def get_config(variants=""):
@@ -21,7 +24,7 @@ def get_config(variants=""):
         config.optimizer[section].learning_rate = 3e-4
     config.task.reconstruct.num_images = 1000
     _size(config, "64")
-    return configuration.finish(config, variants, {"size": _size})
+    return configuration.finish(config, variants, GRID.variants() | {"size": _size})
 
 
 def _size(config, size):
@@ -32,3 +35,6 @@ def _size(config, size):
     doublings = int(size).bit_length() - 3
     hidden = [(max(64, 1024 >> i), 4, 2, 1) for i in range(1, doublings)]
     config.generator.layers = ((1024, 4, 1, 0), *hidden, (3, 4, 2, 1))
+    for section in ("inference", "eval_inference"):
+        if "layers" in config[section]:
+            config[section].layers = GRID.encoder_layers(config)

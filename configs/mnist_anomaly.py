@@ -13,6 +13,11 @@ The paper gives no networks and settings for MNIST: every value is ours (see REA
 from lfbm_jax import config as configuration
 from lfbm_jax import paper
 from lfbm_jax.errors import UserError
+from lfbm_jax.variants import Grid
+
+GRID = Grid(
+    paper=lambda method, config: paper.table_4(config.data.exclude_labels[0], method)
+)
 
 
 def get_config(variants=""):
@@ -38,7 +43,7 @@ def get_config(variants=""):
     config.task.reconstruct.num_images = 1000
     config.tasks = ("generate", "reconstruct", "anomaly")
     _digit(config, "1")
-    return configuration.finish(config, variants, {"digit": _digit})
+    return configuration.finish(config, variants, GRID.variants() | {"digit": _digit})
 
 
 def _digit(config, digit):
@@ -46,4 +51,4 @@ def _digit(config, digit):
     if digit not in "0123456789" or len(digit) != 1:
         raise UserError(f"config variant digit={digit}: use one of 0 to 9")
     config.data.exclude_labels = (int(digit),)
-    config.paper = paper.table_4(int(digit))
+    config.paper = GRID.figures(config)

@@ -7,6 +7,16 @@ Paper:     MSE 0.005, FID 23.64 (LFBM-MCMC). Ours: not run yet.
 
 from lfbm_jax import config as configuration
 from lfbm_jax import paper
+from lfbm_jax.variants import LEBM, Grid, table_10
+
+# Table 8, n_i = 10 (its paddings are ours), Table 10, and the LEBM authors' code.
+GRID = Grid(
+    paper=lambda method, _: paper.table_2("SVHN", method),
+    encoder=((10, 3, 1, 1), (20, 4, 2, 1), (40, 4, 2, 1), (80, 4, 2, 1)),
+    flow=(20, 200),
+    amortised=table_10(0.5, 8e-3, 6e-4, 4e-4, updates=1, batch_size=100),
+    lebm=LEBM,
+)
 
 
 def get_config(variants=""):
@@ -24,4 +34,4 @@ def get_config(variants=""):
         config.optimizer[section].update({"learning_rate": 4e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
     config.paper = paper.table_2("SVHN")
-    return configuration.finish(config, variants)
+    return configuration.finish(config, variants, GRID.variants())

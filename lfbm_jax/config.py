@@ -168,6 +168,8 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
             settings.num_steps = num_steps
         if "layers" in settings:
             settings.layers = _narrowed(settings.layers)
+        if "flow_steps" in settings:
+            settings.update({"flow_steps": 2, "hidden_width": 8})
     config.train.update(
         {
             "batch_size": 4,

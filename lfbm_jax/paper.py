@@ -79,13 +79,15 @@ def table_2(data: str, method: str = "LFBM-MCMC") -> dict[str, dict[str, float]]
 
 
 def table_3(method: str = "LFBM-MCMC") -> dict[str, dict[str, float]]:
-    """Table 3's figures as printed, by the task that measures them."""
+    """Table 3's figures as printed, by the task that measures them; {} for another method."""
+    if method not in TABLE_3:
+        return {}
     return {"inpaint": {"mse_hidden": TABLE_3[method]["mse"], "fid": TABLE_3[method]["fid"]}}
 
 
 def table_4(digit: int, method: str = "LFBM-MCMC") -> dict[str, dict[str, float]]:
-    """Table 4's mean for a held-out digit; nothing for a digit that it does not have."""
-    if digit not in TABLE_4_DIGITS:
+    """Table 4's mean for a held-out digit; nothing for a digit or method that it does not have."""
+    if digit not in TABLE_4_DIGITS or method not in TABLE_4:
         return {}
     return {"anomaly": {"auprc": TABLE_4[method][0][TABLE_4_DIGITS.index(digit)]}}
 
@@ -118,3 +120,8 @@ def tables_5_and_6(mask: str, side: int, prior: str) -> dict[str, dict[str, floa
         return {}
     mse, fid = (TABLES_5_AND_6[key][prior][OCCLUSIONS.index(name)] for key in ("mse", "fid"))
     return {"recover": {"mse_hidden": mse}, "generate": {"fid": fid}}
+
+
+def table_13(method: str) -> dict[str, dict[str, float]]:
+    """Table 13's FID of a method; {} for one that it does not have."""
+    return {"generate": {"fid": TABLE_13[method]}} if method in TABLE_13 else {}
