@@ -162,7 +162,7 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
     config.data.test_fraction = 0.25
     *hidden, last = config.generator.layers
     config.generator.layers = (*_narrowed(hidden), last)
-    for section, num_steps in (("inference", 2), ("eval_inference", 3)):
+    for section, num_steps in (("inference", 2), ("eval_inference", 3), ("baseline", 2)):
         settings = config[section]
         if "num_steps" in settings:
             settings.num_steps = num_steps
@@ -170,6 +170,8 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
             settings.layers = _narrowed(settings.layers)
         if "flow_steps" in settings:
             settings.update({"flow_steps": 2, "hidden_width": 8})
+        if "tune_every" in settings:
+            settings.update({"tune_every": 1, "tune_images": 1})
     config.train.update(
         {
             "batch_size": 4,

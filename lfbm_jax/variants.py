@@ -10,6 +10,10 @@
 | `realnvp`, `nice` | another flow, with as many steps and as wide | as it was |
 | `long_run` | as it was | chains of five times as many steps |
 | `persistent` | as it was | chains that go on where they stopped an epoch before |
+| `rae` | a mixture fitted afterwards | encoder without noise, regularised generator |
+| `ae` | a mixture fitted afterwards | encoder without noise, nothing regularised |
+| `two_stage_vae` | a second VAE fitted afterwards | Gaussian encoder, learned sigma |
+| `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
 
 Each changes some settings of a config that is otherwise as its file says, so that they combine:
 `lebm,long_run`, `lebm,inference=encoder`.
@@ -44,6 +48,7 @@ METHODS = {
     ("gaussian", "langevin"): "ABP",
     ("gaussian", "encoder"): "VAE",
 }
+BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +83,17 @@ class Grid:
             "nice": lambda config, _: _set_flow(config, "nice"),
             "long_run": _long_run,
             "persistent": _persistent,
+            "rae": self._rae,
+            "ae": self._autoencoder,
+            "two_stage_vae": lambda config, _: self._amortise_baseline(config, "two_stage_vae"),
+            "sri": _sri,
+            "sri_l5": _sri_l5,
         }
         return {name: self._with_figures(variant) for name, variant in own.items()}
 
     def figures(self, config: ml_collections.ConfigDict) -> dict:
         """The paper's figures for the model that a config describes now."""
-        method = METHODS.get((config.prior.name, config.inference.name))
+        method = _method(config)
         return self.paper(method, config) if method else {}
 
     def encoder_layers(self, config: ml_collections.ConfigDict) -> tuple:
@@ -126,6 +136,21 @@ class Grid:
     def _vae(self, config: ml_collections.ConfigDict, _: str) -> None:
         _set_prior(config, "gaussian")
         self._amortise(config, "encoder")
+
+    def _amortise_baseline(self, config: ml_collections.ConfigDict, name: str) -> None:
+        """The VAE's networks and rates under another objective, all parameters learning at once."""
+        self._vae(config, "")
+        config.train.prior_inference_updates = 1
+        config.baseline = parts.defaults("baseline", name)
+
+    def _rae(self, config: ml_collections.ConfigDict, _: str) -> None:
+        self._amortise_baseline(config, "rae")
+        config.inference.noise = config.eval_inference.noise = False
+
+    def _autoencoder(self, config: ml_collections.ConfigDict, _: str) -> None:
+        self._rae(config, "")
+        weights = {"regularizer_weight": 0.0, "latent_weight": 0.0}
+        config.baseline.update({"regularizer": "none"} | weights)
 
 
 def table_10(
@@ -173,3 +198,29 @@ def _persistent(config: ml_collections.ConfigDict, _: str) -> None:
     chain = _chain(config, "persistent").to_dict()
     config.inference = parts.defaults("inference", "persistent") | chain | {"name": "persistent"}
     config.data.horizontal_flip = False
+
+
+def _sri(config: ml_collections.ConfigDict, _: str) -> None:
+    """Noise-free chains; the step size of the config is where the search begins."""
+    chain = _chain(config, "sri")
+    _set_prior(config, "gaussian")
+    chain.noise = False
+    config.baseline = parts.defaults("baseline", "sri")
+
+
+def _sri_l5(config: ml_collections.ConfigDict, _: str) -> None:
+    """Five layers, each of as many entries as z has otherwise."""
+    _sri(config, "")
+    config.baseline.num_layers = 5
+    config.model.latent_dim *= 5
+
+
+def _method(config: ml_collections.ConfigDict) -> str | None:
+    """The paper's name for what a config describes now; None where it has none."""
+    baseline = config.baseline
+    if not baseline.name:
+        return METHODS.get((config.prior.name, config.inference.name))
+    if baseline.name == "sri":
+        return {1: "SRI", 5: "SRI (L=5)"}.get(baseline.num_layers)
+    plain = baseline.name == "rae" and baseline.regularizer == "none"
+    return None if plain else BASELINES[baseline.name]

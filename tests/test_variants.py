@@ -8,7 +8,8 @@ from lfbm_jax.describe import describe
 from lfbm_jax.errors import UserError
 from tests.builders import CONFIGS, experiment
 
-VARIANTS = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "long_run", "persistent")
+GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "long_run", "persistent")
+VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "sri", "sri_l5")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -112,3 +113,15 @@ def test_reports_stand_beside_the_papers_figures_for_the_same_method():
 def test_an_encoder_has_no_chain(variant):
     with pytest.raises(UserError, match=f"{variant}': inference=iaf has no chain"):
         experiment("svhn", f"lfbm_vae,{variant}")
+
+
+@pytest.mark.parametrize(
+    ("variant", "mse"),
+    [("vae", 0.019), ("two_stage_vae", 0.019), ("rae", 0.014), ("sri", 0.018), ("sri_l5", 0.011)],
+)
+def test_baselines_are_laid_beside_their_columns_of_table_2(variant, mse):
+    assert experiment("svhn", variant).paper.reconstruct.mse == mse
+
+
+def test_a_plain_autoencoder_has_no_column():
+    assert not experiment("svhn", "ae").paper
