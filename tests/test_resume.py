@@ -82,8 +82,8 @@ def test_twenty_kills_at_random_moments(start, request, tmp_path):
     settings = {"data.source": "embedded", "train.num_steps": 6000, "train.checkpoint_every": 30}
     run, cache = tmp_path / "run", tmp_path / "cache"
 
-    def preparing():
-        return any(cache.glob("*.tmp"))
+    def preparing(left_before):
+        return lambda: set(cache.glob("*.tmp")) - left_before
 
     def progressed(before):
         return lambda: runs.steps(run)[-1:] > before[-1:]
@@ -91,9 +91,10 @@ def test_twenty_kills_at_random_moments(start, request, tmp_path):
     stages = ["preparing"] * 4 + ["starting"] * 2 + ["training"] * 7 + ["saving"] * 7
     for number, stage in enumerate(stages):
         before, begin = runs.steps(run), time.monotonic()
+        left_before = set(cache.glob("*.tmp"))
         process = start(run, **settings)
         if stage == "preparing":
-            runs.wait_until(preparing, [process])
+            runs.wait_until(preparing(left_before), [process])
             time.sleep(random.uniform(0, 0.03))
         elif stage == "starting":
             time.sleep(random.uniform(0, 10))
