@@ -32,6 +32,7 @@ from lfbm_jax.inference import LogJoint, Posterior, langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
+MAX_LOG_DEVIATION = 3.0  # Of a layer given the one above.
 FACTORS = (0.8, 1.0, 1.25)  # What the step size is multiplied with; the best is kept.
 
 
@@ -240,14 +241,19 @@ class Layers:
         return range(1, self.num_layers)
 
     def _moments(self, parameters: dict, above: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jnp.split(self._network().apply(parameters, above), 2)
+        mean, raw = jnp.split(self._network().apply(parameters, above), 2)
+        # Bounded, so that a deviation cannot explode from layer to layer.
+        return mean, MAX_LOG_DEVIATION * jnp.tanh(raw / MAX_LOG_DEVIATION)
 
     def _network(self) -> nn.Module:
         return nn.Sequential(
             [
                 nn.Dense(self.hidden_width, param_dtype=float),
                 nn.gelu,
-                nn.Dense(2 * self.layer_dim, param_dtype=float),
+                # From zero: at first all layers are independent standard normals.
+                nn.Dense(
+                    2 * self.layer_dim, param_dtype=float, kernel_init=nn.initializers.zeros
+                ),
             ]
         )
 

@@ -120,6 +120,14 @@ def test_layers_have_the_density_they_sample_from():
     np.testing.assert_allclose(z.T @ z / len(z), second, atol=0.1)
 
 
+def test_layers_begin_as_independent_standard_normals():
+    prior = Layers(layer_dim=2, num_layers=4, hidden_width=4)
+    alpha = jax.jit(prior.init)(jax.random.key(0))
+    z = np.random.default_rng(0).normal(size=8)
+    expected = jnp.sum(jax.scipy.stats.norm.logpdf(z))
+    assert prior.log_prob(alpha, z) == pytest.approx(float(expected))
+
+
 def test_layers_below_the_first_reach_the_image_through_it_alone():
     model = adapted(0.25, dim=3 * D, num_layers=3, hidden_width=4)
     parameters = invented(model.init, scale=0.5)
