@@ -39,7 +39,8 @@ def test_nearest_images_look_at_visible_pixels_only():
     masks = MASKS[:4]
     x = np.where(masks == 1, X[wanted] + 1e-3, RANDOM.uniform(-1, 1, X[wanted].shape))
     np.testing.assert_array_equal(fills.nearest_images(x, masks, IMAGES), X[wanted])
-    x = RANDOM.uniform(-1, 1, (4, *X.shape[1:]))
+    x = RANDOM.uniform(-1, 1, (60, *X.shape[1:]))
+    masks = RANDOM.integers(0, 2, (60, *MASKS.shape[1:]))
     distances = np.sum(masks[:, None] * (x[:, None] - X[None]) ** 2, axis=(2, 3, 4))
     expected = X[distances.argmin(axis=1)]
     np.testing.assert_array_equal(fills.nearest_images(x, masks, IMAGES), expected)
