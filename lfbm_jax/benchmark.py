@@ -44,6 +44,7 @@ def main(_: Sequence[str]) -> None:
     config = _CONFIG.value
     configuration.check(config)
     cli.set_precision(config)
+    cli.set_determinism(config)
     if _WORKER.value:
         _work(config)
         return

@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import api, cli, distributed, evaluate, model, plots, train, workdir
+from lfbm_jax import api, cli, crash, distributed, evaluate, model, plots, train, workdir
 from lfbm_jax import config as configuration
 from lfbm_jax.data import prepare
 from lfbm_jax.describe import describe
@@ -31,6 +31,12 @@ _MODE = flags.DEFINE_enum(
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives [runs/<config name>]")
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
 _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lower_bound=1)
+_PROFILE = flags.DEFINE_integer(
+    "profile",
+    0,
+    "write a trace of so many host calls of training for TensorBoard, the compiling one left out",
+    lower_bound=0,
+)
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
@@ -50,6 +56,7 @@ def main(_: Sequence[str]) -> None:
     config = _config()
     configuration.check(config)
     cli.set_precision(config)
+    cli.set_determinism(config)
     cli.keep_compiled_programs()
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     with distributed.noticing_losses(), distributed.own_folder(_workdir()) as folder:
@@ -60,8 +67,10 @@ def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     built = model.build(config)
     data = distributed.first_before_others(lambda: prepare(config.data))
     distributed.everywhere(lambda: workdir.claim(folder, config))
-    trained = train.train(config, built, data, folder)
-    _print_paths([*_newest_pictures(folder), *evaluate.evaluate(trained, data, folder)])
+    with crash.reported(folder, config):
+        trained = train.train(config, built, data, folder, _PROFILE.value)
+        reports = evaluate.evaluate(trained, data, folder)
+    _print_paths([*_newest_pictures(folder), *reports])
 
 
 def _evaluate(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:

@@ -68,7 +68,7 @@ class ReportWriter:
             "paper": None if self._paper is None else dict(self._paper),
             "setup": self._setup
             | {"pictures": [picture.name for picture in self.pictures]}
-            | _environment(),
+            | environment(),
         }
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._task}.json"
@@ -86,7 +86,7 @@ def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
     title = f"Reports of {workdir.resolve().name}"
     config = workdir / "config.json"
     texts = {
-        "index.md": _markdown(title, reports),
+        "index.md": _markdown(title, reports, health.read(workdir)),
         "index.html": page.render(
             title, reports, folder, config.read_text(encoding="utf-8") if config.exists() else ""
         ),
@@ -96,8 +96,9 @@ def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
     return [folder / name for name in texts]
 
 
-def _markdown(title: str, reports: list[dict[str, Any]]) -> str:
+def _markdown(title: str, reports: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> str:
     lines = [f"# {title}", ""]
+    lines += [f"Warning at step {each['step']}: {each['message']}\n" for each in warnings]
     for report in reports:
         lines += [f"## {report['task']}, step {report['step']}", ""]
         lines += ["| figure | ours | paper |", "|---|---|---|"]
@@ -110,7 +111,7 @@ def _markdown(title: str, reports: list[dict[str, Any]]) -> str:
 
 
 @functools.cache
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Versions, commit and device: what one must know to repeat a figure."""
     devices = jax.devices()
     return {

@@ -18,7 +18,9 @@ from lfbm_jax.data import masks
 from lfbm_jax.data.batches import Batches
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import Interrupted
+from lfbm_jax.health import Monitor
 from lfbm_jax.model import Example, Model
+from lfbm_jax.profiling import Profile
 from lfbm_jax.workdir import lock
 from lfbm_jax.writers import Writer
 
@@ -28,9 +30,20 @@ FIT_IMAGES = 10_000
 
 
 def train(
-    config: ml_collections.ConfigDict, model: Model, data: Cache, workdir: pathlib.Path
+    config: ml_collections.ConfigDict,
+    model: Model,
+    data: Cache,
+    workdir: pathlib.Path,
+    profile_calls: int = 0,
 ) -> TrainedModel:
     """Trains to the configured number of steps, from the newest checkpoint if there is one.
+
+    Args:
+        config: the whole config.
+        model: built from it.
+        data: the images.
+        workdir: the work directory.
+        profile_calls: how many host calls to write a trace of.
 
     Raises:
         Interrupted: SIGTERM or SIGINT arrived; the state is saved.
@@ -38,11 +51,15 @@ def train(
         UserError: another process is training in the work directory, or it cannot be written.
     """
     with distributed.everywhere(lambda: lock(workdir)):
-        return _train(config, model, data, workdir)
+        return _train(config, model, data, workdir, profile_calls)
 
 
 def _train(
-    config: ml_collections.ConfigDict, model: Model, data: Cache, workdir: pathlib.Path
+    config: ml_collections.ConfigDict,
+    model: Model,
+    data: Cache,
+    workdir: pathlib.Path,
+    profile_calls: int,
 ) -> TrainedModel:
     visible = masks.of_training_images(config, np.arange(len(data.train.images)))
     if visible is not None:
@@ -75,16 +92,25 @@ def _train(
     settings = config.train
     bar = tqdm(total=num_steps, initial=step, desc="training", unit="step", dynamic_ncols=True)
     timer = _Timer(step)
-    with contextlib.closing(writer), contextlib.closing(checkpoints), bar, _signals() as received:
+    monitor = Monitor(workdir, config, model.prior.normalized, data.train)
+    trace = Profile(workdir, profile_calls)
+    with (
+        contextlib.closing(writer),
+        contextlib.closing(checkpoints),
+        contextlib.closing(trace),
+        bar,
+        _signals() as received,
+    ):
         examples = batches(step, settings.steps_per_call)
         update = learning.compile_update(update, state, examples)
         while step < num_steps:
             # Calls end at multiples of steps_per_call whatever the step they begin at.
             end = min(num_steps, (step // settings.steps_per_call + 1) * settings.steps_per_call)
-            state, metrics = update(state, examples, np.int32(end - step))
-            if end < num_steps:  # Picked while the devices are at work.
-                examples = batches(end, settings.steps_per_call)
-            metrics = jax.tree.map(lambda m, n=end - step: m[:n], jax.device_get(metrics))
+            with trace.call(step):
+                state, metrics = update(state, examples, np.int32(end - step))
+                if end < num_steps:  # Picked while the devices are at work.
+                    examples = batches(end, settings.steps_per_call)
+                metrics = jax.tree.map(lambda m, n=end - step: m[:n], jax.device_get(metrics))
             _check_finite(metrics, step)
             begin, step = step, end
             bar.update(end - begin)
@@ -110,10 +136,15 @@ def _train(
             if due(settings.sample_every):
                 with timer.paused():
                     present = trained.with_parameters(state.parameters, step)
-                    _draw(present, data, writer)
+                    log_p_z = _draw(present, data, writer)
                     figures |= _monitor(present, data)
+                inferred_log_p_z = float(metrics["log_joint"][-1] + metrics["loss_generator"][-1])
+                figures["sample/log_p_z"] = log_p_z
+                figures["sample/mismatch"] = log_p_z - inferred_log_p_z
             if figures:
                 writer.scalars(step, figures)
+                for message in monitor.update(step, figures):
+                    bar.write(f"warning: step {step}: {message}")
             # A signal to one process stops all of them, at the same step.
             signum = distributed.largest(received[0] if received else 0)
             if due(settings.checkpoint_every) or signum:
@@ -124,12 +155,15 @@ def _train(
     return trained.with_parameters(state.parameters, step, state.average)
 
 
-def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> None:
+def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> float:
     """Writes a grid of samples, and held-out images above their reconstructions.
 
     Where training images are occluded, some of them also: whole, occluded and recovered.
+
+    Returns:
+        The mean log p(z) of the samples, in nats.
     """
-    _, samples = trained.sample(SAMPLE_GRID, seed=trained.config.seed)
+    z, samples = trained.sample(SAMPLE_GRID, seed=trained.config.seed)
     writer.image(trained.step, "samples", plots.grid(samples))
     originals = (data.test or data.train).spread(RECONSTRUCTIONS)
     inferred = trained.infer(originals, seed=trained.config.seed)
@@ -143,6 +177,7 @@ def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> None:
         x = originals / 127.5 - 1
         picture = plots.stacked((x, x * visible, inferred.reconstruction))
         writer.image(trained.step, "recoveries", picture)
+    return float(trained.log_prior(z).mean())
 
 
 def _monitor(trained: TrainedModel, data: Cache) -> dict[str, float]:

@@ -69,7 +69,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        difference = differences(read_config(workdir), _plain(config))
+        difference = differences(read_config(workdir), plain(config))
         if difference:
             raise UserError(
                 f"--workdir={workdir} was made with another config: {'; '.join(difference)};"
@@ -80,7 +80,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     with _blaming(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(_plain(config), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(plain(config), indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)
 
 
@@ -106,7 +106,7 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines `key: old -> new` for the keys that must agree and do not."""
-    old, new = _flat(old), _flat(new)
+    old, new = flat(old), flat(new)
     absent = "(absent)"
     return [
         f"{key}: {old.get(key, absent)!r} there, {new.get(key, absent)!r} now"
@@ -126,7 +126,7 @@ def _blaming(workdir: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """As JSON sees it: tuples are lists."""
     return json.loads(json.dumps(config.to_dict()))
 
@@ -148,11 +148,11 @@ def _with_tuples(value: Any) -> Any:
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flat(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

@@ -1,0 +1,124 @@
+"""What a sweep found: one figure of the runs' reports as a table and a plot."""
+
+import csv
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import matplotlib.figure
+import ml_collections
+import numpy as np
+
+from lfbm_jax.errors import UserError
+
+
+class Row(NamedTuple):
+    """One point of the grid.
+
+    Attributes:
+        settings: of the grid's keys.
+        values: seed -> the figure, NaN where the run has no report (it failed).
+    """
+
+    settings: dict[str, Any]
+    values: dict[int, float]
+
+    @property
+    def known(self) -> list[float]:
+        return [value for value in self.values.values() if not np.isnan(value)]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.known)) if self.known else float("nan")
+
+    @property
+    def stddev(self) -> float:
+        """Over seeds, the unbiased kind; 0 of a single one."""
+        return float(np.std(self.known, ddof=1)) if len(self.known) > 1 else 0.0
+
+
+def check(figure: str, config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where `<report>.<figure>` is of no task that the config runs."""
+    report, _, name = figure.partition(".")
+    if not name or report.removesuffix("_averaged") not in config.tasks:
+        raise UserError(
+            f"--figure={figure}: write <report>.<figure> of one of the tasks"
+            f" {', '.join(config.tasks)}, or add its task to --config.tasks"
+        )
+    if report.endswith("_averaged") and not config.train.ema_decay:
+        raise UserError(f"--figure={figure}: nothing is averaged where train.ema_decay is 0")
+
+
+def report_path(folder: pathlib.Path, figure: str) -> pathlib.Path:
+    """Where the work directory of a run has the report of a figure."""
+    return folder / "reports" / f"{figure.partition('.')[0]}.json"
+
+
+def collect(runs: list[tuple[dict[str, Any], int, pathlib.Path]], figure: str) -> list[Row]:
+    """A row for every point of the grid.
+
+    Args:
+        runs: settings, seed and work directory of each.
+        figure: `<report>.<figure>`.
+
+    Raises:
+        UserError: there is a report but no such figure in it.
+    """
+    rows: list[Row] = []
+    for settings, seed, folder in runs:
+        if not rows or rows[-1].settings != settings:
+            rows.append(Row(settings, {}))
+        path, name = report_path(folder, figure), figure.partition(".")[2]
+        value = float("nan")
+        if path.exists():
+            figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+            if name not in figures:
+                raise UserError(f"--figure={figure}: {path} has only {', '.join(figures)}")
+            value = figures[name]
+        rows[-1].values[seed] = value
+    return rows
+
+
+def write_table(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.Path:
+    """Writes `<figure>.csv`: settings, mean, standard deviation over seeds, and every seed."""
+    path = folder / f"{figure}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        seeds = [f"seed {seed}" for seed in rows[0].values]
+        writer.writerow([*rows[0].settings, f"mean {figure}", "standard deviation", *seeds])
+        for row in rows:
+            writer.writerow([*row.settings.values(), row.mean, row.stddev, *row.values.values()])
+    return path
+
+
+def draw(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.Path:
+    """Draws `<figure>.png`, a panel of Figure 3: the first key on the x axis, the others as curves.
+
+    Bars show one standard deviation over seeds.
+    """
+    x_key, *others = rows[0].settings
+    curves: dict[str, list[Row]] = {}
+    for row in rows:
+        label = ", ".join(f"{key.rpartition('.')[2]} {row.settings[key]}" for key in others)
+        curves.setdefault(label, []).append(row)
+    picture = matplotlib.figure.Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    axes = picture.subplots()
+    values = [row.settings[x_key] for row in rows]
+    numbers = all(isinstance(value, int | float) for value in values)
+    for label, curve in curves.items():
+        x = [row.settings[x_key] if numbers else str(row.settings[x_key]) for row in curve]
+        mean, stddev = ([getattr(row, name) for row in curve] for name in ("mean", "stddev"))
+        axes.errorbar(x, mean, stddev, marker="o", capsize=3, label=label)
+    if numbers:
+        axes.set_xticks(sorted(set(values)))
+    axes.set_xlabel(x_key)
+    axes.set_ylabel(figure)
+    axes.grid(alpha=0.3)
+    if others:
+        axes.legend()
+    if len(rows[0].values) > 1:
+        axes.set_title(f"mean and standard deviation of {len(rows[0].values)} seeds", fontsize=10)
+    path = folder / f"{figure}.png"
+    picture.savefig(path)
+    return path

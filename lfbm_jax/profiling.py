@@ -1,0 +1,44 @@
+"""A trace of a few training steps, which TensorBoard's profile plugin opens."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+
+class Profile:
+    """Traces some host calls of training, from the second on: the first one compiles.
+
+    The trace lies in `<workdir>/plugins/profile/`; `tensorboard --logdir=<workdir>` shows it where
+    the plugin is installed (`pip install tensorboard xprof`).
+
+    Args:
+        workdir: the work directory.
+        num_calls: how many host calls to trace; 0 for none.
+    """
+
+    def __init__(self, workdir: pathlib.Path, num_calls: int):
+        self._workdir = workdir
+        self._num_calls = num_calls
+        self._seen = 0
+        self._tracing = False
+
+    @contextlib.contextmanager
+    def call(self, step: int) -> Iterator[None]:
+        """To be put around one host call, its results included; step is the one it begins at."""
+        if self._num_calls and self._seen == 1:
+            jax.profiler.start_trace(self._workdir)
+            self._tracing = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=step):
+            yield
+        if self._seen == self._num_calls:
+            self.close()
+        self._seen += 1
+
+    def close(self) -> None:
+        """Writes the trace, also where training ends before as many calls were made."""
+        if self._tracing:
+            jax.profiler.stop_trace()
+            self._tracing = False
+            print(f"trace: {self._workdir / 'plugins' / 'profile'}", flush=True)
