@@ -21,8 +21,9 @@ LAST_METRICS = 5
 def reported(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterator[None]:
     """Writes `crash.json` into the work directory where the work inside fails; the error goes on.
 
-    A mistake of the user's leaves none, its one line says all; nor does a signal. The report holds the error, its
-    traceback, the command, the last lines of `metrics.jsonl`, versions, devices and the config.
+    A mistake of the user's leaves none, its one line says all; nor does a signal. The report holds
+    the error, its traceback, the command, the last lines of `metrics.jsonl`, versions, devices and
+    the config.
     """
     try:
         yield

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lfbm_jax import page, plots
+from lfbm_jax import health, page, plots
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 
