@@ -10,7 +10,19 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import api, cli, crash, distributed, evaluate, model, plots, train, workdir
+from lfbm_jax import (
+    api,
+    cli,
+    crash,
+    distributed,
+    evaluate,
+    memory,
+    model,
+    plots,
+    sharding,
+    train,
+    workdir,
+)
 from lfbm_jax import config as configuration
 from lfbm_jax.data import prepare
 from lfbm_jax.describe import describe
@@ -31,6 +43,9 @@ _MODE = flags.DEFINE_enum(
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives [runs/<config name>]")
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
 _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lower_bound=1)
+_MEMORY_GB = flags.DEFINE_float(
+    "memory_gb", 16.0, "of a device: --mode=describe says which microbatch fits", lower_bound=0.0
+)
 _PROFILE = flags.DEFINE_integer(
     "profile",
     0,
@@ -88,7 +103,10 @@ def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 
 
 def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
-    print(json.dumps(describe(config, model.build(config)), indent=2))
+    built = model.build(config)
+    share = sharding.shard_size(config.train.batch_size)
+    bytes_of_device = memory.estimate(config, built, share, 1e9 * _MEMORY_GB.value)
+    print(json.dumps(describe(config, built) | {"memory_bytes": bytes_of_device}, indent=2))
 
 
 def _prepare(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:

@@ -1,0 +1,93 @@
+"""How much memory a training step takes on a device, estimated from shapes alone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from lfbm_jax import learning
+from lfbm_jax.model import Example, Model
+
+# JAX takes this share of a GPU's memory by default (XLA_PYTHON_CLIENT_MEM_FRACTION).
+SHARE_OF_DEVICE = 0.75
+# Examples of the traced batch: a prime, so that an array that scales with it is known by its size.
+TRACED = 10_007
+
+
+def estimate(
+    config: ml_collections.ConfigDict, model: Model, batch: int, device_bytes: float
+) -> dict[str, int]:
+    """Bytes of what a training step keeps on one device, and the microbatch that fits it.
+
+    Counted are the training state (parameters, Adam's two moments, the moving average), gradients
+    (the sum over microbatches and that of the present one), prepared parameters where they are
+    copies, the images of a call, and for every example of a microbatch what the backward pass needs
+    of the forward pass, with the two largest such arrays once more for the gradients that pass by.
+    A chain keeps less than that: nothing is differentiated through it, so the number of its steps
+    does not matter. Libraries' scratch space and a data set that is kept on the device are not
+    counted; nor are a CPU's second copy of the kernels and the products that its convolutions make.
+
+    Args:
+        config: the whole config.
+        model: built from it.
+        batch: examples on this device.
+        device_bytes: its memory, of which JAX takes three quarters.
+
+    Returns:
+        Bytes by part and their "total", and "largest_microbatch_size" that fits, 0 if none does.
+    """
+    parameters = jax.eval_shape(model.init, jax.random.key(0))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(parameters))
+    pixels = config.data.image_size**2 * config.data.channels
+    per_example = _bytes_per_example(config, model, parameters)
+
+    def parts(examples: int) -> dict[str, int]:
+        return {
+            "state": size * (3 + bool(config.train.ema_decay)),
+            "gradients": size * (1 + (examples < batch)),
+            "prepared_parameters": size,
+            "images": batch * config.train.steps_per_call * pixels,
+            "activations": examples * per_example,
+        }
+
+    def fits(examples: int) -> bool:
+        return sum(parts(examples).values()) <= SHARE_OF_DEVICE * device_bytes
+
+    found = parts(min(config.train.microbatch_size or batch, batch))
+    return found | {
+        "total": sum(found.values()),
+        "largest_microbatch_size": max(filter(fits, range(1, batch + 1)), default=0),
+    }
+
+
+def _bytes_per_example(
+    config: ml_collections.ConfigDict, model: Model, parameters: Any
+) -> int:
+    """What the backward pass of the objective keeps of one example, the two largest twice."""
+    prepared = jax.eval_shape(model.prepare, parameters)
+    side, dtype = config.data.image_size, jax.dtypes.canonicalize_dtype(float)
+    example = Example(
+        jax.ShapeDtypeStruct((TRACED, side, side, config.data.channels), dtype),
+        jax.ShapeDtypeStruct((TRACED,), jnp.int32),
+        jax.ShapeDtypeStruct((TRACED,), dtype),
+    )
+
+    def residuals(prepared, example):
+        def loss(prepared):
+            def one(example):
+                key = jax.random.key(0)
+                keys = {"inference": key, "prior_loss": key}
+                frozen = jax.lax.stop_gradient(prepared)
+                return learning.objective(model, prepared, frozen, keys, example)[0]
+
+            return jnp.sum(jax.vmap(one)(example))
+
+        return jax.vjp(loss, prepared)[1]
+
+    kept = sorted(
+        leaf.size // TRACED * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(jax.eval_shape(residuals, prepared, example))
+        if leaf.size % TRACED == 0
+    )
+    return sum(kept) + sum(kept[-2:])
