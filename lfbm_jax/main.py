@@ -49,7 +49,7 @@ _MEMORY_GB = flags.DEFINE_float(
 _PROFILE = flags.DEFINE_integer(
     "profile",
     0,
-    "write a trace of so many host calls of training for TensorBoard, the compiling one left out",
+    "write a trace of so many host calls of training for TensorBoard, the first left out",
     lower_bound=0,
 )
 

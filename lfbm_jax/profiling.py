@@ -8,7 +8,7 @@ import jax
 
 
 class Profile:
-    """Traces some host calls of training, from the second on: the first one compiles.
+    """Traces some host calls of training, from the second on: the first is slower than the rest.
 
     The trace lies in `<workdir>/plugins/profile/`; `tensorboard --logdir=<workdir>` shows it where
     the plugin is installed (`pip install tensorboard xprof`).
