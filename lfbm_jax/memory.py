@@ -21,9 +21,10 @@ def estimate(
     """Bytes of what a training step keeps on one device, and the microbatch that fits it.
 
     Counted are the training state (parameters, Adam's two moments, the moving average), gradients
-    (the sum over microbatches and that of the present one), prepared parameters where they are
-    copies, the images of a call, and for every example of a microbatch what the backward pass needs
-    of the forward pass, with the two largest such arrays once more for the gradients that pass by.
+    (their sum and the present ones, where there are microbatches also the next sum), the parameters
+    laid out for the forward and for the backward pass, the images of a call, and for every example
+    of a microbatch what the backward pass needs of the forward pass, with the two largest such
+    arrays once more for the gradients that pass by.
     A chain keeps less than that: nothing is differentiated through it, so the number of its steps
     does not matter. Libraries' scratch space and a data set that is kept on the device are not
     counted; nor are a CPU's second copy of the kernels and the products that its convolutions make.
@@ -45,8 +46,8 @@ def estimate(
     def parts(examples: int) -> dict[str, int]:
         return {
             "state": size * (3 + bool(config.train.ema_decay)),
-            "gradients": size * (1 + (examples < batch)),
-            "prepared_parameters": size,
+            "gradients": size * (2 + (examples < batch)),
+            "prepared_parameters": size * 2,
             "images": batch * config.train.steps_per_call * pixels,
             "activations": examples * per_example,
         }

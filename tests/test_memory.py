@@ -15,12 +15,12 @@ def estimated(config, batch, device_bytes=16e9):
 
 def test_what_grows_with_what():
     config = small_config()
-    size = estimated(config, 8)["prepared_parameters"]
     whole = estimated(config, 8)
-    assert (whole["state"], whole["gradients"]) == (3 * size, size)
+    size = whole["prepared_parameters"] // 2
+    assert (whole["state"], whole["gradients"]) == (3 * size, 2 * size)
     config.train.update({"microbatch_size": 2, "ema_decay": 0.9, "steps_per_call": 5})
     split = estimated(config, 8)
-    assert (split["state"], split["gradients"]) == (4 * size, 2 * size)
+    assert (split["state"], split["gradients"]) == (4 * size, 3 * size)
     assert 4 * split["activations"] == whole["activations"] > 0
     assert split["images"] == 5 * whole["images"] == 5 * 8 * 64
     config.inference.num_steps = 77
@@ -68,4 +68,4 @@ def test_estimate_against_the_plan_of_the_compiler(monkeypatch):
     update = learning.make_update(config, built, steps_per_epoch=100)
     plan = update.lower(state, example, np.int32(1)).compile().memory_analysis()
     planned = plan.argument_size_in_bytes + plan.temp_size_in_bytes
-    assert planned == pytest.approx(estimated(config, batch)["total"], rel=0.3)
+    assert planned == pytest.approx(estimated(config, batch)["total"], rel=0.2)
