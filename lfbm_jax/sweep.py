@@ -110,7 +110,8 @@ def plan(
                 raise UserError(f"--grid: {error}") from error
             configuration.check(resolved)
             model.build(resolved)
-            place = folder / "_".join(f"{key}-{value}" for key, value in own.items())
+            name = "_".join(f"{key}-{value}" for key, value in own.items())
+            place = folder / name.replace("/", "-")
             command = [sys.executable, "-m", "lfbm_jax.main", f"--config={file}"]
             command += [f"--config.{key}={value}" for key, value in (overrides | own).items()]
             runs.append(Run(settings, seed, resolved, place, [*command, f"--workdir={place}"]))
