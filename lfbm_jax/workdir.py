@@ -149,10 +149,11 @@ def _with_tuples(value: Any) -> Any:
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    found = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            flat |= flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found

@@ -10,8 +10,11 @@ from lfbm_jax.data import Cache, Split
 from lfbm_jax.health import Monitor
 from tests.builders import small_config
 
+# Images that the generator below can learn: tanh of a linear function of two coordinates.
 random = np.random.default_rng(0)
-IMAGES = Split(random.integers(0, 256, (16, 8, 8, 1), dtype=np.uint8), None)
+PIXELS = np.tanh(random.normal(size=(16, 2)) @ random.normal(size=(2, 64)))
+IMAGES = Split(np.uint8(127.5 * (PIXELS.reshape(16, 8, 8, 1) + 1)), None)
+VARIANCE = np.var(PIXELS, axis=0).mean()
 
 
 def config_with(**settings):
@@ -30,26 +33,21 @@ def config_with(**settings):
 PROVOKED = {
     "chains_far": ({"inference.step_size": 2.4}, "inference.step_size"),
     "chains_steep": ({"model.sigma": 0.003}, "model.sigma"),
-    # Without noise all chains end at the mode, which the prior follows.
+    # Far-off latent vectors, which the prior spreads out to.
     "prior_collapsed": (
-        {
-            "inference.noise": False,
-            "inference.num_steps": 400,
-            "inference.step_size": 0.05,
-            "optimizer.prior.learning_rate": 0.03,
-            "model.sigma": 50.0,
-        },
-        "inference.noise",
+        {"model.sigma": 0.0005, "optimizer.prior.learning_rate": 0.03},
+        "optimizer.prior.learning_rate",
     ),
     "prior_mismatch": (
         {"model.sigma": 0.02, "optimizer.prior.learning_rate": 1e-9},
         "optimizer.prior.learning_rate",
     ),
     "reconstruction_stalled": ({"inference.step_size": 1e-4}, "inference.num_steps"),
-    None: ({"inference.step_size": 0.2}, ""),
+    None: ({"inference.step_size": 0.3}, ""),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", PROVOKED)
 def test_a_run_that_goes_wrong_says_so_once(problem, tmp_path, capsys):
     settings, knob = PROVOKED[problem]
@@ -63,6 +61,39 @@ def test_a_run_that_goes_wrong_says_so_once(problem, tmp_path, capsys):
     assert knob in found[problem]
     output = capsys.readouterr()
     assert (output.out + output.err).count(found[problem]) == 1
+
+
+# What goes wrong -> three readings that show it, of d = 5 and step_size 0.1.
+READINGS = {
+    "chains_far": [{"train/norm_z": value} for value in (30.0, 31.0, 25.0)],
+    "chains_steep": [
+        {"train/grad_norm_log_prior": 10.0, "train/grad_norm_log_likelihood": 600.0}
+    ] * 3,
+    "prior_collapsed": [{"sample/log_p_z": 5 * (3.5 - 1.42)}] * 3,
+    "prior_mismatch": [{"sample/mismatch": value} for value in (6.0, 7.0, 8.0)],
+    "reconstruction_stalled": [{"train/mse": 0.6 * VARIANCE}] * 11,
+}
+
+
+@pytest.mark.parametrize("problem", READINGS)
+def test_readings_that_make_a_warning(problem, tmp_path):
+    """And the same a little better, which make none."""
+    monitor = Monitor(tmp_path, config_with(), True, IMAGES)
+    messages = [monitor.update(step, line) for step, line in enumerate(READINGS[problem])]
+    assert sum(map(len, messages)) == 1
+    (found,) = health.read(tmp_path)
+    assert found["problem"] == problem
+    assert [found["message"]] in messages
+    quiet = Monitor(tmp_path, config_with(), True, IMAGES)
+    for step, line in enumerate(READINGS[problem]):
+        better = {name: value * (0.7 if value > 0 else 1) for name, value in line.items()}
+        assert quiet.update(step, better) == []
+    assert health.read(tmp_path) == []
+
+
+def test_the_log_determinant_is_not_read_where_the_density_has_no_constant(tmp_path):
+    monitor = Monitor(tmp_path, config_with(), False, IMAGES)
+    assert not any(monitor.update(i, READINGS["prior_collapsed"][i]) for i in range(3))
 
 
 def test_a_resumed_run_has_warned_already(tmp_path):
