@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
@@ -53,6 +54,7 @@ class Run(NamedTuple):
 
 def main(_: Sequence[str]) -> None:
     given = flags.FLAGS
+    jax.config.update("jax_platforms", "cpu")  # The runs alone may take an accelerator's memory.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if not given.grid:
         raise UserError("--grid is missing: such as --grid='inference.num_steps=10,20,40'")
