@@ -9,11 +9,11 @@ stopped goes on where it was: finished runs are left alone, others resume from t
 
 import ast
 import copy
-import ctypes
 import itertools
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +32,6 @@ from lfbm_jax import config as configuration
 from lfbm_jax.errors import UserError
 
 POLL_SECONDS = 0.2
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 class Run(NamedTuple):
     """One run of a sweep.
@@ -163,23 +162,19 @@ def run_all(runs: list[Run], devices: list[str | None]) -> list[Run]:
 
 
 def _start(run: Run, device: str | None) -> subprocess.Popen:
-    """Starts a run whose output goes to its `log.txt`, and which does not outlive the sweep."""
+    """Starts a run whose output goes to its `log.txt`."""
     run.folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
+    # Even where a SIGKILL ends the sweep, its runs are told to save and end (Linux's util-linux).
+    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
         return subprocess.Popen(
-            run.command,
+            [*guard, *run.command],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
-            preexec_fn=_save_when_the_sweep_dies if sys.platform == "linux" else None,
         )
-
-
-def _save_when_the_sweep_dies() -> None:
-    """Asks Linux for a SIGTERM if even a SIGKILL ends the sweep, so that none is left behind."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":
