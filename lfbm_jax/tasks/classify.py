@@ -4,60 +4,82 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.api import TrainedModel
-from lfbm_jax.data.cache import Cache
+from lfbm_jax.data.batches import rows_without
+from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
+from lfbm_jax.metrics import classifier
+from lfbm_jax.metrics.features import Summary, chunks
+from lfbm_jax.metrics.frechet import frechet_distance
 from lfbm_jax.report import ReportWriter
 
-SETTINGS = {"num_images": 1000, "num_epochs": 20}
-SMOKE = {"num_images": 8, "num_epochs": 1}
+SETTINGS = {"num_images": 10_000, "num_epochs": 5, "batch_size": 100}
+SMOKE = {"num_images": 8, "num_epochs": 1, "batch_size": 4}
 
 CONFIDENT = 0.9
-HIDDEN = (256,)
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """UserError where the task's settings make no sense."""
+    for key, least in (("num_images", 2), ("num_epochs", 1)):
+        if config.task.classify[key] < least:
+            value = config.task.classify[key]
+            raise UserError(f"task.classify.{key}={value}: must be at least {least}")
 
 
 def run(
     model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """Trains a classifier on the training images and shows it `task.classify.num_images` samples.
+    """Shows a classifier of the training images `task.classify.num_images` samples.
 
-    A perceptron with one hidden layer, of scikit-learn, `task.classify.num_epochs` epochs.
+    The classifier (see `metrics.classifier`) is trained for `task.classify.num_epochs` epochs, once
+    a data set.
 
     Figures: its accuracy on test images; the share of samples, and of test images beside them, on
-    which it is at least 0.9 confident; the number of classes of the data, of those found among
-    the confidently recognised samples, and the share of the rarest one among these.
+    which it is at least 0.9 confident; the number of classes of the data, of those found among the
+    confidently recognised samples, and the share of the rarest one among these; and the Frechet
+    distance between its features of as many samples as there are test images (or all samples) and
+    of the training images, with the same of the test images: the distance of real images.
 
     Raises:
         UserError: the images have no labels or there is no test split.
     """
-    from sklearn.neural_network import MLPClassifier  # Every command lists the tasks; few need it.
-
     settings = config.task.classify
     if data.test is None or data.train.labels is None:
         raise UserError("task classify needs labels and a test split: leave it out of tasks")
-    classifier = MLPClassifier(
-        HIDDEN, max_iter=settings.num_epochs, n_iter_no_change=settings.num_epochs,
-        random_state=config.seed,
-    )
-    classifier.fit(_flat(data.train.images / np.float32(127.5) - 1), data.train.labels)
-    _, samples = model.sample(settings.num_images, config.seed)
-    writer.describe(split="test", classifier=f"perceptron {HIDDEN}, {settings.num_epochs} epochs")
-    test = _flat(data.test.images / np.float32(127.5) - 1)
-    real = classifier.predict_proba(test)
-    probabilities = classifier.predict_proba(_flat(samples))
+    judge = classifier.of_training_images(data, settings.num_epochs)
+    _, samples = model.sample(settings.num_images, config.seed, settings.batch_size)
+    real = np.concatenate(list(judge.probabilities(data.test.images)))
+    probabilities = np.concatenate(list(judge.probabilities(samples)))
     confident = probabilities.max(axis=1) >= CONFIDENT
     counts = np.bincount(
-        probabilities[confident].argmax(axis=1), minlength=len(classifier.classes_)
+        probabilities[confident].argmax(axis=1), minlength=probabilities.shape[1]
+    )
+    train, test = (_without(split, config.data.exclude_labels) for split in (data.train, data.test))
+    compared = min(len(samples), len(test.images))
+    training, generated, held_out = (
+        Summary.of(judge.features, chunks(images, np.arange(len(images))), len(images)).gaussian
+        for images in (train.images, samples[:compared], test.spread(compared))
+    )
+    writer.describe(
+        split="test",
+        classifier=f"convolutional, {settings.num_epochs} epochs",
+        frechet_num_images=compared,
+        frechet_num_training_images=len(train.images),
+        frechet_features=f"{classifier.FEATURES} of the classifier's last hidden layer; no FID",
     )
     return {
         "num_images": len(samples),
-        "test_accuracy": float(classifier.score(test, data.test.labels)),
+        "test_accuracy": float(np.mean(real.argmax(axis=1) == data.test.labels)),
         "confident_share": float(confident.mean()),
         "confident_share_of_test_images": float(np.mean(real.max(axis=1) >= CONFIDENT)),
         "classes": len(counts),
         "classes_found": int(np.count_nonzero(counts)),
         "share_of_rarest_class": float(counts.min() / max(counts.sum(), 1)),
+        "classifier_frechet_distance": frechet_distance(generated, training),
+        "classifier_frechet_distance_of_test_images": frechet_distance(held_out, training),
     }
 
 
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1)
+def _without(split: Split, exclude_labels: tuple) -> Split:
+    rows = rows_without(split.labels, len(split.images), exclude_labels)
+    return Split(split.images[rows], split.labels[rows])

@@ -46,39 +46,49 @@ def extractor(tmp_path_factory):
         yield inception_weights.load(inception_weights.Weights(path, "0"))
 
 
-@pytest.mark.parametrize(("side", "channels"), [(32, 3), (28, 1), (320, 3)])
-def test_features_and_distance(extractor, side, channels, tmp_path):
-    sets = {"one": images(0, 24, side, channels), "other": images(1, 20, side, channels) // 2}
-    summaries, peers = {}, {}
+@pytest.fixture(scope="module")
+def both(extractor, tmp_path_factory):
+    """(ours, pytorch-fid's) of a folder of such images: a Summary, features [N, 2048]."""
     peer = pytorch_fid.inception.InceptionV3([3])
-    for name, pictures in sets.items():
-        folder = tmp_path / name
-        folder.mkdir()
+
+    def both(seed, count, side, channels):
+        folder = tmp_path_factory.mktemp("images")
+        pictures = images(seed, count, side, channels)
         for i, picture in enumerate(pictures):
             Image.fromarray(picture.squeeze()).save(folder / f"{i:03d}.png")
-        summaries[name] = Summary.of(extractor, [pictures], len(pictures))
-        files = sorted(folder.iterdir())
-        peers[name] = pytorch_fid.fid_score.get_activations(
-            files, peer, batch_size=20, num_workers=0
+        theirs = pytorch_fid.fid_score.get_activations(
+            sorted(folder.iterdir()), peer, batch_size=20, num_workers=0
         )
-        ours = summaries[name].features
-        spread = np.linalg.norm(peers[name] - peers[name].mean(axis=0))
-        error = np.linalg.norm(ours - peers[name]) / spread
-        print(f"{side} x {side} x {channels}, {name}: feature error {error:.1e} of their spread")
-        assert error < 1e-3
-        np.testing.assert_allclose(
-            summaries[name].gaussian.covariance, np.cov(peers[name], rowvar=False),
-            atol=1e-3 * np.abs(ours).var(),
-        )
-        summaries[name].save(tmp_path / f"{name}.npz")
-    found = frechet.frechet_distance(summaries["one"].gaussian, summaries["other"].gaussian)
-    theirs = pytorch_fid.fid_score.calculate_fid_given_paths(
-        [str(tmp_path / "one"), str(tmp_path / "other")], 20, "cpu", 2048, num_workers=0
+        return Summary.of(extractor, [pictures], count), theirs
+
+    return both
+
+
+@pytest.mark.parametrize(("side", "channels"), [(32, 3), (28, 1), (320, 3)])
+def test_features(both, side, channels):
+    ours, theirs = both(0, 24, side, channels)
+    spread = np.linalg.norm(theirs - theirs.mean(axis=0))
+    error = np.linalg.norm(ours.features - theirs) / spread
+    print(f"{side} x {side} x {channels}: feature error {error:.1e} of their spread")
+    assert error < 1e-3
+    covariance = np.cov(theirs, rowvar=False)
+    np.testing.assert_allclose(
+        ours.gaussian.covariance, covariance, atol=1e-3 * np.diag(covariance).mean()
     )
-    from_our_files = pytorch_fid.fid_score.calculate_fid_given_paths(
-        [str(tmp_path / "one.npz"), str(tmp_path / "other.npz")], 20, "cpu", 2048
-    )
-    print(f"Frechet distance {found:.6f}, of pytorch-fid {theirs:.6f}, from our files"
-          f" {from_our_files:.6f}")
-    assert found == pytest.approx(theirs, rel=1e-3)
-    assert found == pytest.approx(from_our_files, rel=1e-3)
+
+
+def test_distance(both, tmp_path):
+    """Also from our statistics files; few images, whose covariances are singular."""
+    (one, first), (other, second) = both(0, 24, 32, 3), both(1, 20, 32, 3)
+    found = frechet.frechet_distance(one.gaussian, other.gaussian)
+    one.save(tmp_path / "one.npz")
+    other.save(tmp_path / "other.npz")
+    loaded = [
+        pytorch_fid.fid_score.compute_statistics_of_path(str(tmp_path / name), None, 1, 2048, "cpu")
+        for name in ("one.npz", "other.npz")
+    ]
+    own = [(features.mean(axis=0), np.cov(features, rowvar=False)) for features in (first, second)]
+    for statistics in (own, loaded):
+        theirs = pytorch_fid.fid_score.calculate_frechet_distance(*statistics[0], *statistics[1])
+        print(f"Frechet distance {found:.8g}, of pytorch-fid {theirs:.8g}")
+        assert found == pytest.approx(theirs, rel=1e-3)

@@ -1,0 +1,123 @@
+"""A small convolutional classifier that is trained on the labelled training images of a data set.
+
+It is a measuring instrument: the same for every model of a data set, whatever the model's seed.
+Distances in its features are no FID and are never called so.
+"""
+
+import functools
+import hashlib
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from tqdm import tqdm
+
+from lfbm_jax.data.cache import Cache, Split, blaming_cache_dir
+from lfbm_jax.metrics.features import Extractor
+from lfbm_jax.model import to_unit_range
+
+WIDTHS = (32, 64)  # channels of the first convolutions; further ones are as wide as the last
+SMALLEST_SIDE = 8  # images are halved until they are no larger than that, but at least twice
+FEATURES = 128
+BATCH_SIZE = 100
+LEARNING_RATE = 2e-3
+SEED = 0
+FORMAT = 1  # To be raised when what is trained changes: old files are left alone.
+
+
+class Network(nn.Module):
+    """x [B, H, W, C] in [-1, 1] -> features [B, 128], and logits [B, classes]."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        halvings = max(len(WIDTHS), math.ceil(math.log2(x.shape[1] / SMALLEST_SIDE)))
+        for i in range(halvings):
+            width = WIDTHS[min(i, len(WIDTHS) - 1)]
+            x = nn.relu(nn.Conv(width, (5, 5), 2, param_dtype=float)(x))
+        x = nn.relu(nn.Dense(FEATURES, param_dtype=float)(x.reshape(len(x), -1)))
+        return x, nn.Dense(self.classes, param_dtype=float)(x)
+
+
+class Classifier(NamedTuple):
+    """features: images -> [B, 128], batch by batch; probabilities: images -> [B, classes]."""
+
+    features: Extractor
+    probabilities: Extractor
+
+
+def of_training_images(data: Cache, num_epochs: int) -> Classifier:
+    """The classifier of a data set's training images, trained unless it lies in their cache.
+
+    Args:
+        data: the data set; labels are 0, 1, ...
+        num_epochs: passes over the training images.
+    """
+    images, labels = data.train
+    network = Network(int(labels.max()) + 1)
+    setting = (FORMAT, WIDTHS, FEATURES, BATCH_SIZE, LEARNING_RATE, SEED, num_epochs, len(images))
+    digest = hashlib.sha256(repr(setting).encode()).hexdigest()
+    path = data.directory / f"classifier-{digest[:12]}.npz"
+    if path.exists():
+        with np.load(path) as file:
+            parameters = unflatten_dict(dict(file), sep=".")
+    else:
+        parameters = _train(network, data.train, num_epochs)
+        with blaming_cache_dir(data.directory):
+            _save(parameters, path)
+
+    def features(parameters, x):
+        return network.apply({"params": parameters}, x)[0]
+
+    def probabilities(parameters, x):
+        return nn.softmax(network.apply({"params": parameters}, x)[1])
+
+    return Classifier(
+        Extractor(features, parameters, FEATURES, BATCH_SIZE),
+        Extractor(probabilities, parameters, network.classes, BATCH_SIZE),
+    )
+
+
+def _train(network: Network, split: Split, num_epochs: int) -> Any:
+    """Minimises the cross entropy by Adam, whose rate falls to zero along a half cosine."""
+    batch_size = min(BATCH_SIZE, len(split.images))
+    steps = len(split.images) // batch_size
+    optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, num_epochs * steps))
+    key = jax.random.key(SEED)
+    parameters = jax.jit(network.init)(key, to_unit_range(split.images[:1]))["params"]
+    moments = optimizer.init(parameters)
+
+    def loss(parameters, images, labels):
+        _, logits = network.apply({"params": parameters}, to_unit_range(images))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def update(parameters, moments, images, labels):
+        value, gradient = jax.value_and_grad(loss)(parameters, images, labels)
+        change, moments = optimizer.update(gradient, moments)
+        return optax.apply_updates(parameters, change), moments, value
+
+    with tqdm(total=num_epochs * steps, desc="training the classifier", unit="step",
+              delay=3, leave=False) as bar:
+        for epoch in range(num_epochs):
+            order = np.random.default_rng((SEED, epoch)).permutation(len(split.images))
+            for rows in order[: steps * batch_size].reshape(steps, batch_size):
+                images, labels = split.images[rows], split.labels[rows]
+                parameters, moments, value = update(parameters, moments, images, labels)
+                bar.update()
+    if not jnp.isfinite(value):
+        raise FloatingPointError(f"the classifier's loss became {value}")
+    return jax.device_get(parameters)
+
+
+def _save(parameters: Any, path: pathlib.Path) -> None:
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, **flatten_dict(parameters, sep="."))
+    temporary.replace(path)

@@ -1,0 +1,50 @@
+"""The classifier that a data set's measurements share."""
+
+import jax
+import numpy as np
+import pytest
+
+from lfbm_jax import data as sources
+from lfbm_jax.metrics import classifier
+from tests.builders import experiment
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    config = experiment("digits")
+    with config.unlocked():
+        config.data.cache_dir = str(tmp_path_factory.mktemp("cache"))
+    return sources.prepare(config.data)
+
+
+def probabilities(found, images):
+    return np.concatenate(list(found.probabilities(images)))
+
+
+def test_learns_digits_once(digits, monkeypatch):
+    found = classifier.of_training_images(digits, num_epochs=15)
+    real = probabilities(found, digits.test.images)
+    np.testing.assert_allclose(real.sum(axis=1), 1, rtol=1e-5)
+    assert np.mean(real.argmax(axis=1) == digits.test.labels) > 0.93
+    other = classifier.of_training_images(digits, num_epochs=1)
+    assert np.abs(probabilities(other, digits.test.images) - real).max() > 0.1
+    monkeypatch.setattr(classifier, "_train", None)  # not called again
+    again = classifier.of_training_images(digits, num_epochs=15)
+    np.testing.assert_array_equal(probabilities(again, digits.test.images), real)
+
+
+@pytest.mark.parametrize("side", [8, 28, 64])
+def test_features_lead_to_the_logits(side):
+    """The penultimate layer: logits are linear in it, and it is not negative."""
+    network = classifier.Network(classes=7)
+    x = np.random.default_rng(0).uniform(-1, 1, (3, side, side, 1)).astype(np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x)["params"]
+    random = np.random.default_rng(1)
+    parameters = jax.tree.map(lambda a: 0.1 * random.normal(size=a.shape).astype(a.dtype), shapes)
+    features, logits = jax.jit(network.apply)({"params": parameters}, x)
+    assert features.shape == (3, classifier.FEATURES)
+    assert logits.shape == (3, 7)
+    assert features.min() >= 0
+    last = parameters["Dense_1"]
+    expected = np.asarray(features) @ last["kernel"] + last["bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,78 @@
+"""The classify task on "models" whose samples are known."""
+
+import numpy as np
+import pytest
+
+from lfbm_jax import data as sources
+from lfbm_jax.errors import UserError
+from lfbm_jax.tasks import classify
+from tests.builders import experiment
+
+
+class Sampler:
+    """Samples what it was given."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def sample(self, num, seed, batch_size):
+        return None, self.images[:num]
+
+
+class Writer:
+    def describe(self, **setting):
+        self.setting = setting
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    config = experiment("digits")
+    with config.unlocked():
+        config.data.cache_dir = str(tmp_path_factory.mktemp("cache"))
+        config.task.classify.num_epochs = 15
+    return config
+
+
+@pytest.fixture(scope="module")
+def data(config):
+    return sources.prepare(config.data)
+
+
+def test_real_images_are_as_near_as_real_images(config, data):
+    writer = Writer()
+    figures = classify.run(Sampler(data.test.images / 127.5 - 1), data, config, writer)
+    assert figures["confident_share"] == figures["confident_share_of_test_images"]
+    assert figures["classes"] == figures["classes_found"] == 10
+    floor = figures["classifier_frechet_distance_of_test_images"]
+    assert figures["classifier_frechet_distance"] == pytest.approx(floor, rel=1e-6)
+    assert writer.setting["frechet_num_images"] == len(data.test.images)
+    assert not any("fid" in name for name in figures)
+
+
+def test_worse_samples_are_further_away(config, data):
+    """Noise is further than no noise, and images of one class further than images of all."""
+    x = data.test.images / 127.5 - 1
+    noise = np.random.default_rng(0).normal(size=x.shape)
+    zeros = x[data.test.labels == 0]
+    floor, noisy, very_noisy, one_class = (
+        classify.run(Sampler(np.clip(images, -1, 1)), data, config, Writer())
+        for images in (x, x + 0.3 * noise, x + noise, zeros)
+    )
+    distances = [f["classifier_frechet_distance"] for f in (floor, noisy, very_noisy)]
+    assert distances[0] < distances[1] < distances[2]
+    assert one_class["classifier_frechet_distance"] > 2 * distances[0]
+    assert one_class["classes_found"] < 5
+
+
+def test_mistakes_are_one_line(config, data):
+    for broken in (data._replace(test=None), data._replace(train=data.train._replace(labels=None))):
+        with pytest.raises(UserError, match="labels and a test split"):
+            classify.run(Sampler(None), broken, config, Writer())
+    settings = experiment("digits")
+    for key in ("num_images", "num_epochs"):
+        with settings.unlocked():
+            settings.task.classify[key] = 0
+        with pytest.raises(UserError, match=rf"task\.classify\.{key}=0: must be at least"):
+            classify.check(settings)
+        with settings.unlocked():
+            settings.task.classify[key] = 7
