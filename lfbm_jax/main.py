@@ -119,7 +119,8 @@ def _prepare(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
 
 
 def _fid_stats(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
-    _print_paths([fid.training_statistics(config, prepare(config.data))])
+    data = distributed.first_before_others(lambda: prepare(config.data))
+    _print_paths([fid.training_statistics(config, data)])
 
 
 _MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict, pathlib.Path], None]] = {

@@ -38,6 +38,7 @@ def test_frozen_values(x64):
         "FLIP": 3,
         "SAMPLE": 4,
         "EVALUATION": 5,
+        "CHAINS": 6,
     }
     with jax.enable_x64(x64):
         assert data(key_for(0, Purpose.INFERENCE, 1, 2)) == (3127791325, 625995221)

@@ -7,6 +7,7 @@ Distances in its features are no FID and are never called so.
 import functools
 import hashlib
 import math
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -118,6 +119,6 @@ def _train(network: Network, split: Split, num_epochs: int) -> Any:
 
 
 def _save(parameters: Any, path: pathlib.Path) -> None:
-    temporary = path.with_suffix(".tmp.npz")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez(temporary, **flatten_dict(parameters, sep="."))
     temporary.replace(path)

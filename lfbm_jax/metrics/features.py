@@ -1,5 +1,6 @@
 """Features of images by a network, and what distances need to know of those of many images."""
 
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ class Summary(NamedTuple):
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an .npz file with `mu` and `sigma`, as other programs call them, and the rest."""
-        temporary = path.with_suffix(".tmp.npz")
+        temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
         np.savez(
             temporary,
             mu=self.gaussian.mean,

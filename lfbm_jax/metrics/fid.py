@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from lfbm_jax import distributed
 from lfbm_jax.data.batches import rows_without
 from lfbm_jax.data.cache import Cache, blaming_cache_dir, folder
 from lfbm_jax.errors import UserError
@@ -42,7 +43,7 @@ def training_statistics(config: ml_collections.ConfigDict, data: Cache) -> pathl
         )
     weights = inception_weights.locate(config)
     path = _statistics_path(config, data, weights)
-    if not path.exists():
+    if _is_missing(path):
         _summarize_training(config, data, inception_weights.load(weights), path)
     return path
 
@@ -66,7 +67,7 @@ def measure(
     weights = inception_weights.locate(config)
     extractor = inception_weights.load(weights)
     path = config.metrics.fid_statistics or _statistics_path(config, data, weights)
-    if not config.metrics.fid_statistics and not path.exists():
+    if not config.metrics.fid_statistics and _is_missing(path):
         _summarize_training(config, data, extractor, path)
     real = _load(path)
     found = Summary.of(extractor, images, num_images)
@@ -90,6 +91,11 @@ def _statistics_path(
     without = "".join(f"-without-{label}" for label in sorted(config.data.exclude_labels))
     name = f"fid_statistics-{weights.sha256[:8]}-{len(data.train.images)}{without}.npz"
     return data.directory / name
+
+
+def _is_missing(path: pathlib.Path) -> bool:
+    """Whether one of the processes lacks the file: then all make it, each computing its share."""
+    return bool(distributed.largest(not path.exists()))
 
 
 def _summarize_training(
