@@ -24,7 +24,7 @@ from PIL import Image
 from lfbm_jax import cli, evaluate, model, train, workdir
 from lfbm_jax import config as configuration
 from lfbm_jax.api import TrainedModel
-from lfbm_jax.data import prepare
+from lfbm_jax.data import atomic, prepare
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.describe import describe
 from lfbm_jax.errors import UserError
@@ -84,7 +84,7 @@ def run_model(
         and `time/milliseconds_to_infer` of a training batch, `time/minutes_an_epoch`.
     """
     path = folder / "figures.json"
-    as_json = json.loads(json.dumps(config.to_dict()))
+    as_json = workdir.plain(config)
     if path.exists():
         done = json.loads(path.read_text(encoding="utf-8"))
         if done["config"] == as_json:
@@ -99,9 +99,8 @@ def run_model(
         report = json.loads((folder / "reports" / f"{task}.json").read_text(encoding="utf-8"))
         figures |= {f"{task}/{name}": value for name, value in report["figures"].items()}
     # Written last and whole: a model without it is taken up again where it stopped.
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"config": as_json, "figures": figures}), encoding="utf-8")
-    temporary.replace(path)
+    with atomic.replacing(path) as temporary:
+        temporary.write_text(json.dumps({"config": as_json, "figures": figures}), encoding="utf-8")
     return figures
 
 

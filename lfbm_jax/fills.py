@@ -6,8 +6,6 @@ Masks are 1 where a pixel is visible; x is in [-1, 1].
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import scipy.interpolate
-import scipy.spatial
 from tqdm import tqdm
 
 BLOCK = 1000  # images of a memory-mapped split looked at once
@@ -103,12 +101,14 @@ def median(x: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def _bilinear(x: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    from scipy import interpolate, spatial  # Every command lists the tasks; few need these.
+
     places, hidden, values = np.argwhere(visible), np.argwhere(~visible), x[visible]
     filled = x.copy()
-    filled[~visible] = scipy.interpolate.NearestNDInterpolator(places, values)(hidden)
+    filled[~visible] = interpolate.NearestNDInterpolator(places, values)(hidden)
     try:
-        linear = scipy.interpolate.LinearNDInterpolator(places, values)(hidden)
-    except scipy.spatial.QhullError:  # The visible pixels lie on one line.
+        linear = interpolate.LinearNDInterpolator(places, values)(hidden)
+    except spatial.QhullError:  # The visible pixels lie on one line.
         return filled
     inside = np.isfinite(linear)
     filled[~visible] = np.where(inside, linear, filled[~visible])

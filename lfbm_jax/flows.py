@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax import bijectors
+from lfbm_jax import bijectors, parts
 from lfbm_jax.errors import UserError
 
 # Standard deviation of the initial actnorm biases and log-scales.
@@ -45,9 +45,7 @@ class Flow:
                 f"model.latent_dim={self.latent_dim}: a coupling splits the latent vector in two,"
                 " so it needs at least 2 dimensions"
             )
-        for field in ("num_steps", "hidden_width"):
-            if getattr(self, field) < 1:
-                raise UserError(f"prior.{field}={getattr(self, field)}: must be at least 1")
+        parts.check_at_least_one(self, "prior", "num_steps", "hidden_width")
 
     def init(self, key: jax.Array) -> dict:
         """Parameters alpha; every array has a leading axis of steps, in the order z -> z0."""

@@ -3,6 +3,16 @@
 Everything that shows the paper beside ours reads them here.
 """
 
+# (prior, inference) -> the paper's name for it, and the same for baselines.
+METHODS = {
+    ("glow", "langevin"): "LFBM-MCMC",
+    ("glow", "iaf"): "LFBM-VAE",
+    ("energy", "langevin"): "LEBM",
+    ("gaussian", "langevin"): "ABP",
+    ("gaussian", "encoder"): "VAE",
+}
+BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE", "sri": "SRI"}
+
 # Table 2, reconstruction and generation: data set -> figure -> a value a method; None is a dash.
 TABLE_2_METHODS = (
     "VAE", "2sVAE", "RAE", "SRI", "SRI (L=5)", "ABP", "LEBM", "LFBM-VAE", "LFBM-MCMC"

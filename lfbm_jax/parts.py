@@ -80,6 +80,13 @@ def build(config: ml_collections.ConfigDict, section: str, **context: Any) -> An
     return part_class(**{k: v for k, v in context.items() if k in fields}, **settings)
 
 
+def check_at_least_one(part: Any, section: str, *fields: str) -> None:
+    """UserError naming the first of a part's settings that is below 1."""
+    for field in fields:
+        if getattr(part, field) < 1:
+            raise UserError(f"{section}.{field}={getattr(part, field)}: must be at least 1")
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """The near match of a misspelt word, or all words that would do."""
     near = difflib.get_close_matches(word, known, n=1)

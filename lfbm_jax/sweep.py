@@ -33,6 +33,7 @@ from lfbm_jax.errors import UserError
 
 POLL_SECONDS = 0.2
 
+
 class Run(NamedTuple):
     """One run of a sweep.
 

@@ -21,16 +21,6 @@ from lfbm_jax.workdir import read_config
 
 NOT_RUN = "not run"
 
-# (prior, inference) -> the paper's name for it; other pairs are named by their parts.
-METHODS = {
-    ("glow", "langevin"): "LFBM-MCMC",
-    ("glow", "iaf"): "LFBM-VAE",
-    ("energy", "langevin"): "LEBM",
-    ("gaussian", "langevin"): "ABP",
-    ("gaussian", "encoder"): "VAE",
-}
-# baseline.name -> the same, for methods with an objective of their own.
-BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE", "sri": "SRI"}
 # data.name -> the paper's name for the data set.
 DATA_SETS = {"svhn_cropped": "SVHN", "cifar10": "CIFAR-10", "celeb_a": "CelebA", "mnist": "MNIST"}
 
@@ -48,9 +38,9 @@ class Run(NamedTuple):
         if baseline.get("name"):
             layers = baseline.get("num_layers", 1)
             of_layers = f" (L={layers})" if layers > 1 else ""
-            return BASELINES.get(baseline["name"], baseline["name"]) + of_layers
+            return paper.BASELINES.get(baseline["name"], baseline["name"]) + of_layers
         parts = self.config["prior"]["name"], self.config["inference"]["name"]
-        return METHODS.get(parts, "{} prior, {}".format(*parts))
+        return paper.METHODS.get(parts, "{} prior, {}".format(*parts))
 
     @property
     def data(self) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 import ml_collections
 
-from lfbm_jax import parts
+from lfbm_jax import paper, parts
 from lfbm_jax.config import Variant
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import convolutions
@@ -40,15 +40,6 @@ LEBM = {
     "inference.num_steps": 20,
 }
 FLOWS = ("glow", "realnvp", "nice")
-# Names that the paper gives to the combinations it has.
-METHODS = {
-    ("glow", "langevin"): "LFBM-MCMC",
-    ("glow", "iaf"): "LFBM-VAE",
-    ("energy", "langevin"): "LEBM",
-    ("gaussian", "langevin"): "ABP",
-    ("gaussian", "encoder"): "VAE",
-}
-BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,8 +210,8 @@ def _method(config: ml_collections.ConfigDict) -> str | None:
     """The paper's name for what a config describes now; None where it has none."""
     baseline = config.baseline
     if not baseline.name:
-        return METHODS.get((config.prior.name, config.inference.name))
+        return paper.METHODS.get((config.prior.name, config.inference.name))
     if baseline.name == "sri":
         return {1: "SRI", 5: "SRI (L=5)"}.get(baseline.num_layers)
     plain = baseline.name == "rae" and baseline.regularizer == "none"
-    return None if plain else BASELINES[baseline.name]
+    return None if plain else paper.BASELINES[baseline.name]

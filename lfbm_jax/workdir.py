@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -13,6 +12,7 @@ import ml_collections
 
 from lfbm_jax import config as configuration
 from lfbm_jax import parts
+from lfbm_jax.data import atomic
 from lfbm_jax.errors import UserError
 
 # What may differ between commands on one work directory, because it does not change what a
@@ -79,9 +79,8 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
     with _blaming(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(plain(config), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with atomic.replacing(path) as temporary:
+            temporary.write_text(json.dumps(plain(config), indent=2) + "\n", encoding="utf-8")
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:

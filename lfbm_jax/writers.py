@@ -7,6 +7,7 @@ import numpy as np
 import tensorboardX
 
 from lfbm_jax import plots
+from lfbm_jax.data import atomic
 
 
 class Writer:
@@ -57,6 +58,5 @@ def _truncate_after(path: pathlib.Path, step: int) -> None:
         if not line.endswith("\n") or json.loads(line)["step"] > step:
             break
         kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lfbm_jax import parts
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import LogJoint, Posterior, langevin
 from lfbm_jax.keys import Purpose, key_for
@@ -55,10 +56,8 @@ class Baseline:
     tune_images: int = 8
 
     def __post_init__(self):
-        for field in ("num_layers", "hidden_width", "tune_every", "tune_images"):
-            if getattr(self, field) < 1:
-                raise UserError(f"baseline.{field}={getattr(self, field)}: must be at least 1")
-
+        counts = ("num_layers", "hidden_width", "tune_every", "tune_images")
+        parts.check_at_least_one(self, "baseline", *counts)
         if self.latent_dim % self.num_layers:
             raise UserError(
                 f"baseline.num_layers={self.num_layers}: must divide"

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from lfbm_jax import parts
 from lfbm_jax.errors import UserError
 from lfbm_jax.model import Example, Model, Parameters
 
@@ -39,9 +40,7 @@ class Baseline:
     learning_rate: float = 1e-3
 
     def __post_init__(self):
-        for field in ("hidden_width", "num_steps", "batch_size"):
-            if getattr(self, field) < 1:
-                raise UserError(f"baseline.{field}={getattr(self, field)}: must be at least 1")
+        parts.check_at_least_one(self, "baseline", "hidden_width", "num_steps", "batch_size")
         if not self.learning_rate > 0:
             raise UserError(f"baseline.learning_rate={self.learning_rate}: must be positive")
 

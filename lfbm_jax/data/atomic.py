@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all, however the process that fills them ends.
+"""Folders and files that appear complete or not at all, however the process that makes them ends.
 
 A folder is filled under a temporary name beside its place and renamed into it. The temporary
 folder holds a file that its process keeps locked: the kernel drops the lock when the process
@@ -26,6 +26,21 @@ def locked(path: Path) -> Iterator[None]:
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary file's path beside `path`, of the same suffix.
+
+    What is written there takes the place of `path` at the end; if that is not reached, `path` stays
+    as it was.
+    """
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}{SUFFIX}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

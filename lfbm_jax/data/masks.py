@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from lfbm_jax.data import atomic
 from lfbm_jax.errors import UserError
 
 # Keeps the random numbers apart from those of an epoch's order, which have key (seed, epoch).
@@ -76,9 +77,8 @@ def keep(masks: np.ndarray, path: Path) -> None:
         UserError: the file holds other masks, as another version of NumPy might make them.
     """
     if not path.exists():
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, masks)
-        temporary.replace(path)
+        with atomic.replacing(path) as temporary:
+            np.save(temporary, masks)
     elif not np.array_equal(np.load(path, mmap_mode="r"), masks):
         raise UserError(f"data.mask: {path} holds other masks; choose another --workdir")
 

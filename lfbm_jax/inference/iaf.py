@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfbm_jax.errors import UserError
+from lfbm_jax import parts
 from lfbm_jax.inference import LogJoint, Posterior, encoder
 
 # Added to the raw gate, so that steps begin close to the identity.
@@ -38,9 +38,7 @@ class Inference(encoder.Inference):
 
     def __post_init__(self):
         super().__post_init__()
-        for field in ("flow_steps", "hidden_width"):
-            if getattr(self, field) < 1:
-                raise UserError(f"inference.{field}={getattr(self, field)}: must be at least 1")
+        parts.check_at_least_one(self, "inference", "flow_steps", "hidden_width")
 
     def init(self, key: jax.Array) -> dict:
         """Parameters phi; those of the flow have a leading axis of steps."""

@@ -7,8 +7,6 @@ Distances in its features are no FID and are never called so.
 import functools
 import hashlib
 import math
-import os
-import pathlib
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,6 +17,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from tqdm import tqdm
 
+from lfbm_jax.data import atomic
 from lfbm_jax.data.cache import Cache, Split, blaming_cache_dir
 from lfbm_jax.metrics.features import Extractor
 from lfbm_jax.model import to_unit_range
@@ -71,8 +70,8 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
             parameters = unflatten_dict(dict(file), sep=".")
     else:
         parameters = _train(network, data.train, num_epochs)
-        with blaming_cache_dir(data.directory):
-            _save(parameters, path)
+        with blaming_cache_dir(data.directory), atomic.replacing(path) as temporary:
+            np.savez(temporary, **flatten_dict(parameters, sep="."))
 
     def features(parameters, x):
         return network.apply({"params": parameters}, x)[0]
@@ -116,9 +115,3 @@ def _train(network: Network, split: Split, num_epochs: int) -> Any:
     if not jnp.isfinite(value):
         raise FloatingPointError(f"the classifier's loss became {value}")
     return jax.device_get(parameters)
-
-
-def _save(parameters: Any, path: pathlib.Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez(temporary, **flatten_dict(parameters, sep="."))
-    temporary.replace(path)

@@ -1,6 +1,5 @@
 """Features of images by a network, and what distances need to know of those of many images."""
 
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lfbm_jax import plots, sharding
+from lfbm_jax.data import atomic
 from lfbm_jax.metrics.frechet import Gaussian, Moments
 from lfbm_jax.model import to_unit_range
 
@@ -92,15 +92,14 @@ class Summary(NamedTuple):
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an .npz file with `mu` and `sigma`, as other programs call them, and the rest."""
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(
-            temporary,
-            mu=self.gaussian.mean,
-            sigma=self.gaussian.covariance,
-            features=self.features,
-            num_images=self.num_images,
-        )
-        temporary.replace(path)
+        with atomic.replacing(path) as temporary:
+            np.savez(
+                temporary,
+                mu=self.gaussian.mean,
+                sigma=self.gaussian.covariance,
+                features=self.features,
+                num_images=self.num_images,
+            )
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Summary":

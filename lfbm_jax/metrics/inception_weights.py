@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import os
 import pathlib
 import re
 import urllib.error
@@ -13,6 +12,7 @@ import ml_collections
 from tqdm import tqdm
 
 from lfbm_jax import pytorch_file
+from lfbm_jax.data import atomic
 from lfbm_jax.data.cache import blaming_cache_dir, cache_root, folder
 from lfbm_jax.errors import UserError
 from lfbm_jax.metrics import inception
@@ -93,19 +93,16 @@ def _sha256(path: pathlib.Path) -> str:
 def _download(path: pathlib.Path) -> None:
     """Fetches the weights; they appear at `path` whole or not at all."""
     mend = f"give the path of a copy of {FILE} with --config.metrics.inception_weights=FILE"
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with blaming_cache_dir(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _fetch(temporary)
-            if not _sha256(temporary).startswith(SHA256):
-                raise UserError(f"what {URL} gave is not the file with that checksum: {mend}")
-            temporary.replace(path)
+            with atomic.replacing(path) as temporary:
+                _fetch(temporary)
+                if not _sha256(temporary).startswith(SHA256):
+                    raise UserError(f"what {URL} gave is not the file with that checksum: {mend}")
         except NETWORK_ERRORS as error:
             reason = getattr(error, "reason", error)
             raise UserError(f"{URL} cannot be fetched ({reason}): {mend}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _fetch(path: pathlib.Path) -> None:

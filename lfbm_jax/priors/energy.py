@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lfbm_jax import parts
 from lfbm_jax.errors import UserError
 
 NEGATIVE_SLOPE = 0.2
@@ -37,9 +38,7 @@ class Prior:
     normalized = False
 
     def __post_init__(self):
-        for field in ("hidden_width", "num_layers", "num_steps"):
-            if getattr(self, field) < 1:
-                raise UserError(f"prior.{field}={getattr(self, field)}: must be at least 1")
+        parts.check_at_least_one(self, "prior", "hidden_width", "num_layers", "num_steps")
         if not self.step_size > 0:
             raise UserError(f"prior.step_size={self.step_size}: must be positive")
 

@@ -10,6 +10,7 @@ import numpy as np
 from lfbm_jax.api import TrainedModel
 from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
+from lfbm_jax.metrics import frechet
 from lfbm_jax.report import ReportWriter
 
 SETTINGS = {"num_images": 2000, "batch_size": 100}  # images of each split; 0: all
@@ -109,16 +110,11 @@ def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy of two samples [N, d] and [M, d].
 
     With the kernel 1 / (1 + |a - b|^2 / d), whose scale is that of the distance between two
-    independent standard normal vectors (Gretton et al. 2012, Eq. 3). Zero in the mean where the
-    distributions agree; may be slightly negative.
+    independent standard normal vectors (see `frechet.squared_mmd`).
     """
 
     def kernel(a, b):
         squares = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
         return 1 / (1 + np.maximum(squares, 0) / a.shape[1])
 
-    def within(a):
-        gram = kernel(a, a)
-        return (gram.sum() - np.trace(gram)) / (len(a) * (len(a) - 1))
-
-    return float(within(one) + within(other) - 2 * kernel(one, other).mean())
+    return frechet.squared_mmd(one, other, kernel)
