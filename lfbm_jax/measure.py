@@ -43,13 +43,14 @@ class Step:
             np.arange(devices * shard, dtype=np.int32).reshape(shape),
             (np.arange(devices * shard) < batch).astype(np.float32).reshape(shape),
         )
-        state = learning.init_state(config, self._model, devices * shard)
-        self._state = sharding.replicate(state)
-        host_memory.release()
+        init = functools.partial(learning.init_state, config, self._model, devices * shard)
         update = learning.make_update(config, self._model, steps_per_epoch=1000)
         begin = time.perf_counter()
-        self._update = learning.compile_update(update, self._state, self._batch)
+        # For the shapes of a state: compiling takes the most memory, before there is one.
+        self._update = learning.compile_update(update, jax.eval_shape(init), self._batch)
         self.compile_seconds = time.perf_counter() - begin
+        self._state = sharding.replicate(init())
+        host_memory.release()
 
     def run(self, steps: int) -> float:
         """The seconds that a number of steps take."""
