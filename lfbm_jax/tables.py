@@ -35,6 +35,8 @@ class Run(NamedTuple):
     @property
     def method(self) -> str:
         baseline = self.config.get("baseline", {})
+        if baseline.get("regularizer") == "none":
+            return "plain autoencoder"
         if baseline.get("name"):
             layers = baseline.get("num_layers", 1)
             of_layers = f" (L={layers})" if layers > 1 else ""

@@ -49,6 +49,8 @@ def test_table_2_finds_method_and_data_and_averages_seeds(tmp_path):
         make_run(tmp_path / "svhn" / str(seed), "svhn", figures, seed)
     make_run(tmp_path / "lebm", "svhn", {"reconstruct": {"mse": 0.5}}, prior__name="energy")
     make_run(tmp_path / "rae", "svhn", {"reconstruct": {"mse": 0.75}}, baseline__name="rae")
+    plain = {"baseline__name": "rae", "baseline__regularizer": "none"}
+    make_run(tmp_path / "ae", "svhn", {"reconstruct": {"mse": 9}}, **plain)
     deep = {"baseline__name": "sri", "baseline__num_layers": 5}
     make_run(tmp_path / "sri", "svhn", {"reconstruct": {"mse": 0.125}}, **deep)
     make_run(tmp_path / "digits", "digits", {"reconstruct": {"mse": 0.25}})
