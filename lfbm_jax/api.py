@@ -1,10 +1,11 @@
 """A trained model for notebooks, scripts and tasks: NumPy in, NumPy out."""
 
+import copy
 import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import ml_collections
@@ -12,46 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from lfbm_jax import arrays, learning, sharding
-from lfbm_jax import config as configuration
 from lfbm_jax.checkpoints import Checkpoints
 from lfbm_jax.errors import UserError
-from lfbm_jax.inference import langevin
-from lfbm_jax.interpolation import between
-from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Example, Model, Parameters, build, occlude, to_unit_range
+from lfbm_jax.model import Example, Model, Parameters, build, to_unit_range
+from lfbm_jax.programs import Inferred, Programs, Samples
 from lfbm_jax.workdir import load_config
 
 BATCH_SIZE = 100
 SMALL_BATCH_SIZE = 10  # so that a few images do not cost as much as a hundred
-
-
-class Samples(NamedTuple):
-    """N ancestral samples; NumPy arrays.
-
-    Attributes:
-        z: latent vectors, [N, d].
-        images: g(z) in [-1, 1], [N, H, W, C].
-    """
-
-    z: np.ndarray
-    images: np.ndarray
-
-
-class Inferred(NamedTuple):
-    """What inference found for N images; NumPy arrays.
-
-    Attributes:
-        z: latent vectors, [N, d].
-        reconstruction: g(z) in [-1, 1], [N, H, W, C].
-        log_p_z, log_p_x_given_z: in nats, [N]; log_p_z up to a constant for an energy prior.
-        info: the method's diagnostics, each [N].
-    """
-
-    z: np.ndarray
-    reconstruction: np.ndarray
-    log_p_z: np.ndarray
-    log_p_x_given_z: np.ndarray
-    info: dict[str, np.ndarray]
 
 
 class TrainedModel:
@@ -84,14 +53,13 @@ class TrainedModel:
         self.step = step
         self._parameters = sharding.replicate(parameters)
         self._average = average
+        self._programs = Programs(config, model)
 
     def with_parameters(
         self, parameters: Parameters, step: int, average: Parameters | None = None
     ) -> "TrainedModel":
         """The same model at another moment of training; nothing is compiled again."""
-        other = object.__new__(TrainedModel)
-        # Shares the compiled functions, which are kept in the instance dictionary.
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)  # Shares the compiled functions.
         other.step = step
         other._parameters = sharding.replicate(parameters)
         other._average = average
@@ -111,7 +79,7 @@ class TrainedModel:
         """
         arrays.check_count(num)
         index = np.arange(first, first + num, dtype=np.int32)
-        sample = functools.partial(self._sample, np.int32(seed))
+        sample = functools.partial(self._programs.sample, np.int32(seed))
         return self._map(sample, index, batch_size, "sampling")
 
     def infer(
@@ -140,9 +108,9 @@ class TrainedModel:
             masks = arrays.masks(masks, len(x), self.image_shape)
         index, weight = np.arange(len(x), dtype=np.int32), np.ones(len(x), np.float32)
         if training_settings:
-            infer = self._infer_as_in_training
+            infer = self._programs.infer_as_in_training
         else:
-            infer = self._infer if masks is None else self._infer_masked
+            infer = self._programs.infer if masks is None else self._programs.infer_masked
         infer = functools.partial(infer, np.int32(seed), np.int32(chain))
         return self._map(infer, Example(x, index, weight, masks), batch_size, "inferring")
 
@@ -211,7 +179,7 @@ class TrainedModel:
             raise UserError(f"x1 and x2: {len(x1)} and {len(x2)} images; give as many each")
         z1, z2 = (np.repeat(self.infer(x, seed).z, num, axis=0) for x in (x1, x2))
         fraction = np.tile(np.linspace(0, 1, num, dtype=z1.dtype), len(x1))
-        images = self._map(self._interpolate, (z1, z2, fraction))
+        images = self._map(self._programs.interpolate, (z1, z2, fraction))
         return images.reshape(len(x1), num, *self.image_shape)
 
     @property
@@ -222,18 +190,13 @@ class TrainedModel:
 
     @property
     def masked_inference(self) -> Any:
-        """How z is inferred from incomplete images: by eval_inference where that is able to.
-
-        Else, as for an encoder, by the Langevin dynamics that the prior and the generator define,
-        with its usual settings for evaluation (section 4.3).
-        """
-        if getattr(self.model.eval_inference, "takes_masks", False):
-            return self.model.eval_inference
-        return langevin.Inference(self.config.model.latent_dim, **langevin.EVALUATION)
+        """How z is inferred from incomplete images (see `Programs`)."""
+        return self._programs.masked_inference
 
     def decode(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """The images g(z), [N, H, W, C] in [-1, 1], of latent vectors [N, d]."""
-        return self._map(self._decode, arrays.latents(z, self.config.model.latent_dim), batch_size)
+        z = arrays.latents(z, self.config.model.latent_dim)
+        return self._map(self._programs.decode, z, batch_size)
 
     def log_prior(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """log p(z) in nats, [N], of latent vectors [N, d]; Eq. 5.
@@ -241,7 +204,7 @@ class TrainedModel:
         Up to a constant for an energy prior.
         """
         z = arrays.latents(z, self.config.model.latent_dim)
-        return self._map(self._log_prior, z, batch_size)
+        return self._map(self._programs.log_prior, z, batch_size)
 
     def _map(
         self, function: Any, examples: Any, batch_size: int | None = None, what: str = ""
@@ -268,84 +231,7 @@ class TrainedModel:
         def prepared(parameters, example):
             return one_example(self.model.prepare(parameters), example)
 
-        return self._map(self._on_devices(prepared), examples, batch_size, "images")
-
-    @functools.cached_property
-    def _sample(self) -> Any:
-        def sample(seed, parameters, index):
-            key = key_for(seed, Purpose.SAMPLE, index)
-            return Samples(*self.model.sample(self.model.prepare(parameters), key))
-
-        return self._on_devices(sample, in_axes=(None, None, 0))
-
-    @functools.cached_property
-    def _infer(self) -> Any:
-        return self._inference(self.model.eval_inference)
-
-    @functools.cached_property
-    def _infer_as_in_training(self) -> Any:
-        return self._inference(self.model.inference)
-
-    @functools.cached_property
-    def _infer_masked(self) -> Any:
-        return self._inference(self.masked_inference)
-
-    @functools.cached_property
-    def _decode(self) -> Any:
-        return self._on_devices(
-            lambda parameters, z: self.model.decode(self.model.prepare(parameters), z)
-        )
-
-    @functools.cached_property
-    def _log_prior(self) -> Any:
-        return self._on_devices(
-            lambda parameters, z: self.model.log_p_z(self.model.prepare(parameters), z)
-        )
-
-    @functools.cached_property
-    def _interpolate(self) -> Any:
-        model, prior = self.model, self.model.prior
-
-        def interpolate(parameters, way):
-            prepared = model.prepare(parameters)
-            *ends, fraction = way
-            if not hasattr(prior, "inverse"):  # No base: z itself goes the way.
-                return model.decode(prepared, between(*ends, fraction))
-            base = (prior.inverse(prepared.alpha, z) for z in ends)
-            return model.decode(prepared, prior.forward(prepared.alpha, between(*base, fraction)))
-
-        return self._on_devices(interpolate)
-
-    def _inference(self, inference: Any) -> Any:
-        model = self.model
-
-        def infer(seed, chain, parameters, example):
-            prepared = model.prepare(parameters)
-            x = occlude(to_unit_range(example.image), example.mask)
-            example = example._replace(image=x)
-            log_joint = model.log_joint(prepared, x, example.mask)
-            key = key_for(seed, Purpose.EVALUATION, example.index, chain)
-            posterior = inference.infer(prepared.phi, key, example, log_joint)
-            log_p_z, log_p_x_given_z = log_joint(posterior.z)
-            reconstruction = model.decode(prepared, posterior.z)
-            return Inferred(
-                posterior.z, reconstruction, log_p_z, log_p_x_given_z, posterior.info
-            )
-
-        return self._on_devices(infer, in_axes=(None, None, None, 0))
-
-    def _on_devices(self, one_example: Any, in_axes: tuple = (None, 0)) -> Any:
-        """Vectorised over a device's examples (the last argument), then mapped over devices."""
-        products = configuration.PRECISIONS[self.config.precision]
-
-        def precise(*arguments):
-            with jax.default_matmul_precision(products):  # Read when this is traced.
-                return one_example(*arguments)
-
-        return jax.pmap(
-            jax.vmap(precise, in_axes=in_axes), axis_name=sharding.AXIS, in_axes=in_axes
-        )
-
+        return self._map(self._programs.on_devices(prepared), examples, batch_size, "images")
 
 def load(workdir: str | os.PathLike, step: int | None = None) -> TrainedModel:
     """The trained model of a work directory.

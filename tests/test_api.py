@@ -143,6 +143,21 @@ def test_any_number_of_images_compiles_twice(trained):
     assert generator.traces == traces
 
 
+def test_other_parameters_compile_nothing_again(trained):
+    """Also where they come before the first use, as those of a run's steps do."""
+    generator = CountingGenerator(trained.model.generator)
+    counting = dataclasses.replace(trained.model, generator=generator)
+    counted = api.TrainedModel(trained.config, counting, trained._parameters, step=0)
+    z = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    halves = jax.tree.map(lambda leaf: leaf / 2, trained._parameters)
+    first, second = (counted.with_parameters(p, step=1) for p in (trained._parameters, halves))
+    one, traces = first.decode(z), generator.traces
+    other = second.decode(z)
+    assert generator.traces == traces
+    assert np.abs(one - other).max() > 1e-2
+    np.testing.assert_allclose(one, trained.decode(z), **CLOSE)
+
+
 def test_inpaint_keeps_what_is_visible_and_does_not_look_at_the_rest(trained, images):
     mask = np.ones((8, 8), bool)
     mask[2:6, 2:6] = False
@@ -254,7 +269,7 @@ def test_products_are_as_precise_as_the_config_says(run):
         built = model.build(config)
         trained = api.TrainedModel(config, built, invented(built.init), step=0)
         z = sharding.replicate(np.ones((jax.local_device_count(), 1, 5), np.float32))
-        program = trained._log_prior.lower(trained._parameters, z).as_text()
+        program = trained._programs.log_prior.lower(trained._parameters, z).as_text()
         assert set(re.findall(r"precision = \[(\w+)", program)) == {expected}
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lfbm_jax import config as configuration
-from lfbm_jax.api import Inferred
 from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
+from lfbm_jax.programs import Inferred
 from lfbm_jax.tasks import anomaly
 from tests.builders import experiment, small_config
 
