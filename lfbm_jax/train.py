@@ -27,6 +27,7 @@ from lfbm_jax.writers import Writer
 SAMPLE_GRID = 64
 RECONSTRUCTIONS = 20
 FIT_IMAGES = 10_000
+SECOND_SIGNAL_SECONDS = 1.0
 
 
 def train(
@@ -244,12 +245,18 @@ class _Timer:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT in a list instead of dying; a second one of a kind kills."""
+    """Collects SIGTERM and SIGINT in a list instead of dying; a second one of a kind kills.
+
+    Not within a second: a dying parent of many threads, or a scheduler that tells a whole group
+    and its members, sends one signal several times.
+    """
     received: list[int] = []
+    times: dict[int, float] = {}
 
     def handle(signum, frame):
         del frame
-        if signum in received:
+        now = time.monotonic()
+        if now - times.setdefault(signum, now) > SECOND_SIGNAL_SECONDS:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         received.append(signum)

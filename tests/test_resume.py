@@ -119,6 +119,24 @@ def test_twenty_kills_at_random_moments(start, request, tmp_path):
     assert_ended(run, whole)
 
 
+def test_one_signal_sent_twice_is_one_but_a_later_one_kills(run_python):
+    """As the death of a parent of many threads sends it."""
+    program = """
+        import signal, time
+        from lfbm_jax import train
+
+        with train._signals() as received:
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+            print(received[0], flush=True)
+            time.sleep(1.1)
+            signal.raise_signal(signal.SIGTERM)
+            print("alive")
+    """
+    done = run_python(program, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "15\n")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_after_the_current_call(signum, uninterrupted, tmp_path, monkeypatch):
     run = tmp_path / "run"

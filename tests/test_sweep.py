@@ -70,12 +70,15 @@ def test_a_killed_sweep_goes_on(signum, command, python_environment, repo, tmp_p
     )
     # Long enough that the signal comes while it trains.
     command = [*command, "--config.train.num_steps=2000", "--config.train.checkpoint_every=100"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=repo, env=python_environment(), stderr=subprocess.DEVNULL
-    )
-    wait_for(second / "checkpoints" / "100")
-    process.send_signal(signum)
-    assert process.wait(timeout=60) == (-9 if signum == signal.SIGKILL else 143)
+    ) as process:
+        try:
+            wait_for(second / "checkpoints" / "100")
+            process.send_signal(signum)
+            assert process.wait(timeout=60) == (-9 if signum == signal.SIGKILL else 143)
+        finally:
+            process.kill()
     wait_for_end_of_writing(second / "log.txt")
     assert "saved at step" in (second / "log.txt").read_text()
     report = first / "reports" / "reconstruct.json"
