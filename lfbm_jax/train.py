@@ -139,9 +139,10 @@ def _train(
                     present = trained.with_parameters(state.parameters, step)
                     log_p_z = _draw(present, data, writer)
                     figures |= _monitor(present, data)
-                inferred_log_p_z = float(metrics["log_joint"][-1] + metrics["loss_generator"][-1])
                 figures["sample/log_p_z"] = log_p_z
-                figures["sample/mismatch"] = log_p_z - inferred_log_p_z
+                if "log_joint" in metrics:  # Some baselines have no density while they learn.
+                    inferred = float(metrics["log_joint"][-1] + metrics["loss_generator"][-1])
+                    figures["sample/mismatch"] = log_p_z - inferred
             if figures:
                 writer.scalars(step, figures)
                 for message in monitor.update(step, figures):
