@@ -32,10 +32,10 @@ def config_with(**settings):
 # What goes wrong -> settings that make it, and the setting that the warning names.
 PROVOKED = {
     "chains_far": ({"inference.step_size": 2.4}, "inference.step_size"),
-    "chains_steep": ({"model.sigma": 0.003}, "model.sigma"),
+    "chains_steep": ({"model.sigma": 0.01}, "model.sigma"),
     # Far-off latent vectors, which the prior spreads out to.
     "prior_collapsed": (
-        {"model.sigma": 0.0005, "optimizer.prior.learning_rate": 0.03},
+        {"model.sigma": 0.0005, "optimizer.prior.learning_rate": 0.1},
         "optimizer.prior.learning_rate",
     ),
     "prior_mismatch": (
