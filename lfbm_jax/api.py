@@ -233,6 +233,7 @@ class TrainedModel:
 
         return self._map(self._programs.on_devices(prepared), examples, batch_size, "images")
 
+
 def load(workdir: str | os.PathLike, step: int | None = None) -> TrainedModel:
     """The trained model of a work directory.
 

@@ -3,6 +3,9 @@
 Everything that shows the paper beside ours reads them here.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 # (prior, inference) -> the paper's name for it, and the same for baselines.
 METHODS = {
     ("glow", "langevin"): "LFBM-MCMC",
@@ -12,6 +15,20 @@ METHODS = {
     ("gaussian", "encoder"): "VAE",
 }
 BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE", "sri": "SRI"}
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """The paper's name for the model that a config describes, or its parts where it has none."""
+    baseline = config.get("baseline", {})
+    if baseline.get("regularizer") == "none":
+        return "plain autoencoder"
+    if baseline.get("name"):
+        layers = baseline.get("num_layers", 1)
+        of_layers = f" (L={layers})" if layers > 1 else ""
+        return BASELINES.get(baseline["name"], baseline["name"]) + of_layers
+    parts = config["prior"]["name"], config["inference"]["name"]
+    return METHODS.get(parts, "{} prior, {}".format(*parts))
+
 
 # Table 2, reconstruction and generation: data set -> figure -> a value a method; None is a dash.
 TABLE_2_METHODS = (

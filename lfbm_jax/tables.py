@@ -34,15 +34,7 @@ class Run(NamedTuple):
 
     @property
     def method(self) -> str:
-        baseline = self.config.get("baseline", {})
-        if baseline.get("regularizer") == "none":
-            return "plain autoencoder"
-        if baseline.get("name"):
-            layers = baseline.get("num_layers", 1)
-            of_layers = f" (L={layers})" if layers > 1 else ""
-            return paper.BASELINES.get(baseline["name"], baseline["name"]) + of_layers
-        parts = self.config["prior"]["name"], self.config["inference"]["name"]
-        return paper.METHODS.get(parts, "{} prior, {}".format(*parts))
+        return paper.method(self.config)
 
     @property
     def data(self) -> str:

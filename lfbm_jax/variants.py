@@ -84,8 +84,8 @@ class Grid:
 
     def figures(self, config: ml_collections.ConfigDict) -> dict:
         """The paper's figures for the model that a config describes now."""
-        method = _method(config)
-        return self.paper(method, config) if method else {}
+        method = paper.method(config)
+        return self.paper(method, config) if method in paper.TABLE_2_METHODS else {}
 
     def encoder_layers(self, config: ml_collections.ConfigDict) -> tuple:
         """Layers of the inference network for the config's images."""
@@ -204,14 +204,3 @@ def _sri_l5(config: ml_collections.ConfigDict, _: str) -> None:
     _sri(config, "")
     config.baseline.num_layers = 5
     config.model.latent_dim *= 5
-
-
-def _method(config: ml_collections.ConfigDict) -> str | None:
-    """The paper's name for what a config describes now; None where it has none."""
-    baseline = config.baseline
-    if not baseline.name:
-        return paper.METHODS.get((config.prior.name, config.inference.name))
-    if baseline.name == "sri":
-        return {1: "SRI", 5: "SRI (L=5)"}.get(baseline.num_layers)
-    plain = baseline.name == "rae" and baseline.regularizer == "none"
-    return None if plain else paper.BASELINES[baseline.name]

@@ -46,7 +46,11 @@ def config_of(run, **settings):
 
 def train_here(run, **settings):
     """The same run in this process."""
-    config = config_of(run, **settings)
+    return train_as(config_of(run, **settings), run)
+
+
+def train_as(config, run):
+    """Trains as a config says, in this process and in the folder `run`."""
     workdir.claim(run, config)
     return train.train(config, model.build(config), data.prepare(config.data), run)
 

@@ -129,10 +129,15 @@ class CountingGenerator:
         return self._apply(prepared, z)
 
 
-def test_any_number_of_images_compiles_twice(trained):
+def count_traces(trained):
+    """The same model with a generator that counts, and that generator."""
     generator = CountingGenerator(trained.model.generator)
     counting = dataclasses.replace(trained.model, generator=generator)
-    counted = api.TrainedModel(trained.config, counting, trained._parameters, step=0)
+    return api.TrainedModel(trained.config, counting, trained._parameters, step=0), generator
+
+
+def test_any_number_of_images_compiles_twice(trained):
+    counted, generator = count_traces(trained)
     z = np.random.default_rng(0).normal(size=(111, 5)).astype(np.float32)
     few, many = counted.decode(z[:4]), counted.decode(z)
     traces = generator.traces
@@ -145,9 +150,7 @@ def test_any_number_of_images_compiles_twice(trained):
 
 def test_other_parameters_compile_nothing_again(trained):
     """Also where they come before the first use, as those of a run's steps do."""
-    generator = CountingGenerator(trained.model.generator)
-    counting = dataclasses.replace(trained.model, generator=generator)
-    counted = api.TrainedModel(trained.config, counting, trained._parameters, step=0)
+    counted, generator = count_traces(trained)
     z = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     halves = jax.tree.map(lambda leaf: leaf / 2, trained._parameters)
     first, second = (counted.with_parameters(p, step=1) for p in (trained._parameters, halves))

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lfbm_jax import data, model, train, workdir
 from lfbm_jax.workdir import read_config
+from tests import runs
 from tests.builders import experiment
 
 
@@ -16,9 +16,7 @@ def test_a_baseline_trains_with_pictures_and_a_log(variant, tmp_path):
     config.data.cache_dir = str(tmp_path / "cache")
     config.train.sample_every = 1
     run = tmp_path / "run"
-    workdir.claim(run, config)
-    trained = train.train(config, model.build(config), data.prepare(config.data), run)
-    assert trained.step == config.train.num_steps
+    assert runs.train_as(config, run).step == config.train.num_steps
     line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"train/mse", "sample/log_p_z"} <= line.keys()
 
