@@ -15,6 +15,8 @@ for each layer.
 The determinants cost d Hessian-vector products a step where the chain itself costs one gradient.
 So s is not learned by a gradient, but by a local search on a few images every now and then: with
 five layers of 100, the bound of one image costs as much as the chains of more than a thousand.
+A search lets s shrink as far as the bound asks, because chains that overshoot ruin what learns from
+them, and grow by one factor. Evaluation takes the s that was learned, whatever its settings say.
 """
 
 import dataclasses
@@ -33,8 +35,10 @@ from lfbm_jax.inference import LogJoint, Posterior, langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
-MAX_LOG_DEVIATION = 3.0  # Of a layer given the one above.
+# Of a layer given the one above. Beyond it the chain diverges: it needs s^2/2 exp(2 r) below 2.
+MAX_LOG_DEVIATION = 1.0
 FACTORS = (0.8, 1.0, 1.25)  # What the step size is multiplied with; the best is kept.
+MAX_ROUNDS = 20  # Of one search: it may divide the step size by 87.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +77,15 @@ class Baseline:
             )
         layer_dim = self.latent_dim // self.num_layers
         generator = dataclasses.replace(model.generator, latent_dim=layer_dim)
+        evaluation = model.eval_inference
+        if isinstance(evaluation, langevin.Inference):
+            evaluation = Inference(self, evaluation)
         return dataclasses.replace(
             model,
             prior=Layers(layer_dim, self.num_layers, self.hidden_width),
             generator=OfFirstLayer(generator),
             inference=Inference(self, model.inference),
+            eval_inference=evaluation,
         )
 
 
@@ -92,6 +100,8 @@ class Inference:
 
     settings: Baseline
     chain: langevin.Inference
+
+    takes_masks = True
 
     def init(self, key: jax.Array) -> dict:
         del key
@@ -138,13 +148,14 @@ class Inference:
         return sum(log_joint(z)) - log_q
 
     def tuner(self, model: Model) -> Callable[[Parameters, Example], dict]:
-        """A compiled search: (parameters, some training examples) -> phi with the best step size.
+        """A search: (parameters, some training examples) -> phi with a better step size.
 
         The bound of the present step size times each of FACTORS is averaged over the examples, each
-        of which begins every chain at one start of its own.
+        of which begins every chain at one start of its own. The search ends where the smallest of
+        the step sizes is not the best.
 
         Raises (when called):
-            FloatingPointError: no bound is finite.
+            FloatingPointError: no bound is finite, however small the step size.
         """
 
         @jax.jit
@@ -162,12 +173,17 @@ class Inference:
             return jnp.mean(jax.lax.map(one_example, examples), axis=0)
 
         def tune(parameters: Parameters, examples: Example) -> dict:
-            bounds = np.asarray(mean_bounds(parameters, examples))
+            for _ in range(MAX_ROUNDS):
+                bounds = np.asarray(mean_bounds(parameters, examples))
+                # A step size at which the chains diverge is one that has no bound.
+                best = np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf))
+                log_step_size = parameters.phi["log_step_size"] + math.log(FACTORS[best])
+                parameters = parameters._replace(phi={"log_step_size": log_step_size})
+                if best:
+                    return parameters.phi
             if not np.isfinite(bounds).any():
                 raise FloatingPointError(f"the bounds of all step sizes tried are {bounds}")
-            # A step size at which the chains diverge is one that has no bound.
-            best = np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf))
-            return {"log_step_size": parameters.phi["log_step_size"] + math.log(FACTORS[best])}
+            return parameters.phi
 
         return tune
 

@@ -85,7 +85,22 @@ def test_search_finds_the_step_size_of_the_greatest_bound(first):
     assert FACTORS[0] < np.exp(phi["log_step_size"]) / best < FACTORS[-1]
 
 
-def test_chain_is_gradient_ascent_with_the_step_size_in_phi():
+def test_one_search_brings_chains_back_that_overshoot():
+    """At s = 2 each step multiplies the distance to the mode of this posterior by up to ten."""
+    model, beta = adapted(2.0), linear_parameters()
+    images = np.random.default_rng(1).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
+    _, precision = posterior(beta, SIGMA, images[0] / 127.5 - 1)
+    stable = 2 / np.sqrt(np.linalg.eigvalsh(precision)[-1])
+    assert 2.0 > 2 * stable
+    phi = jax.jit(model.inference.init)(jax.random.key(0))
+    examples = Example(images, np.arange(4, dtype=np.int32), np.ones(4))
+    phi = model.inference.tuner(model)(Parameters({}, beta, phi), examples)
+    assert np.exp(phi["log_step_size"]) < FACTORS[-1] * stable
+
+
+@pytest.mark.parametrize("which", ["inference", "eval_inference"])
+def test_chain_is_gradient_ascent_with_the_step_size_in_phi(which):
+    """In evaluation too, whatever its settings say."""
     model, beta = adapted(0.25), linear_parameters()
     x = np.random.default_rng(1).normal(size=SHAPE)
     phi = {"log_step_size": jnp.log(0.4)}
@@ -94,7 +109,7 @@ def test_chain_is_gradient_ascent_with_the_step_size_in_phi():
     @jax.jit
     def infer(phi):
         log_joint = model.log_joint(Parameters({}, beta, phi), x)
-        return model.inference.infer(phi, jax.random.key(0), None, log_joint, start)
+        return getattr(model, which).infer(phi, jax.random.key(0), None, log_joint, start)
 
     mean, precision = posterior(beta, SIGMA, x)
     jacobian = np.linalg.matrix_power(np.eye(D) - 0.5 * 0.4**2 * precision, K)
