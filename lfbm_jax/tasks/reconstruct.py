@@ -23,7 +23,7 @@ def run(
 
     Figures: `mse`, the mean over images and pixels of (x - g(z))^2 with x in [-1, 1], as in
     Table 2; the same for the mean training image, the floor that any model must beat; and the
-    mean log-densities of what was inferred, in nats.
+    means of the log-densities of what was inferred, in nats, and of the inference's diagnostics.
     """
     settings = config.task.reconstruct
     split, source = ("test", data.test) if data.test is not None else ("train", data.train)
@@ -38,8 +38,8 @@ def run(
         "mse": float(np.mean(np.square(x - inferred.reconstruction))),
         "mse_of_mean_image": float(np.mean(np.square(x - mean_image))),
         "mean_log_p_x_given_z": float(inferred.log_p_x_given_z.mean()),
-        "mean_norm_z": float(inferred.info["norm_z"].mean()),
     }
+    figures |= {f"mean_{name}": float(values.mean()) for name, values in inferred.info.items()}
     if model.model.prior.normalized:
         figures["mean_log_p_z"] = float(inferred.log_p_z.mean())
     return figures
