@@ -168,14 +168,15 @@ def _draw(trained: TrainedModel, data: Cache, writer: Writer) -> float:
     z, samples = trained.sample(SAMPLE_GRID, seed=trained.config.seed)
     writer.image(trained.step, "samples", plots.grid(samples))
     originals = (data.test or data.train).spread(RECONSTRUCTIONS)
-    inferred = trained.infer(originals, seed=trained.config.seed)
+    seed, batch = trained.config.seed, RECONSTRUCTIONS  # Not padded: long chains are dear.
+    inferred = trained.infer(originals, seed, batch)
     picture = plots.pairs(originals / 127.5 - 1, inferred.reconstruction)
     writer.image(trained.step, "reconstructions", picture)
     rows = data.train.rows(RECONSTRUCTIONS)
     visible = masks.of_training_images(trained.config, rows)
     if visible is not None:
         originals = data.train.images[rows]
-        inferred = trained.infer(originals, seed=trained.config.seed, masks=visible)
+        inferred = trained.infer(originals, seed, batch, masks=visible)
         x = originals / 127.5 - 1
         picture = plots.stacked((x, x * visible, inferred.reconstruction))
         writer.image(trained.step, "recoveries", picture)
