@@ -35,7 +35,7 @@ from lfbm_jax.inference import LogJoint, Posterior, langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
 
-# Of a layer given the one above. Beyond it the chain diverges: it needs s^2/2 exp(2 r) below 2.
+# Of a layer given the one above, in size: a chain diverges where s^2/2 exp(2 times it) exceeds 2.
 MAX_LOG_DEVIATION = 1.0
 FACTORS = (0.8, 1.0, 1.25)  # What the step size is multiplied with; the best is kept.
 MAX_ROUNDS = 20  # Of one search: it may divide the step size by 87.

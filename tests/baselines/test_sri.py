@@ -35,6 +35,11 @@ def linear_parameters():
     return {"matrix": 0.6 * random.normal(size=(6, D)), "bias": random.normal(size=6)}
 
 
+def some_examples(count):
+    images = np.random.default_rng(1).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    return Example(images, np.arange(count, dtype=np.int32), np.ones(count))
+
+
 def exact_bound(beta, x, step_size):
     """E_q[log p(x, z) - log q(z)] for q the image of N(0, I) under K ascents: log p(x) - KL."""
     mean, precision = posterior(beta, SIGMA, x)
@@ -70,16 +75,14 @@ def test_bound_of_a_linear_gaussian_model():
 def test_search_finds_the_step_size_of_the_greatest_bound(first):
     """From below and from above, where no ascent has gone past the mode yet."""
     model, beta = adapted(first), linear_parameters()
-    random = np.random.default_rng(1)
-    images = random.integers(0, 256, (40, *SHAPE), dtype=np.uint8)
-    examples = Example(images, np.arange(40, dtype=np.int32), np.ones(40))
+    examples = some_examples(40)
     tune = model.inference.tuner(model)
     phi = jax.jit(model.inference.init)(jax.random.key(0))
     assert np.exp(phi["log_step_size"]) == pytest.approx(first)
     for _ in range(14):
         phi = tune(Parameters({}, beta, phi), examples)
     grid = np.geomspace(0.05, 1.2, 200)
-    x = images / 127.5 - 1
+    x = examples.image / 127.5 - 1
     mean = [np.mean([exact_bound(beta, image, s)[0] for image in x]) for s in grid]
     best = grid[np.argmax(mean)]
     assert FACTORS[0] < np.exp(phi["log_step_size"]) / best < FACTORS[-1]
@@ -88,12 +91,11 @@ def test_search_finds_the_step_size_of_the_greatest_bound(first):
 def test_one_search_brings_chains_back_that_overshoot():
     """At s = 2 each step multiplies the distance to the mode of this posterior by up to ten."""
     model, beta = adapted(2.0), linear_parameters()
-    images = np.random.default_rng(1).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
-    _, precision = posterior(beta, SIGMA, images[0] / 127.5 - 1)
+    examples = some_examples(4)
+    _, precision = posterior(beta, SIGMA, examples.image[0] / 127.5 - 1)
     stable = 2 / np.sqrt(np.linalg.eigvalsh(precision)[-1])
     assert 2.0 > 2 * stable
     phi = jax.jit(model.inference.init)(jax.random.key(0))
-    examples = Example(images, np.arange(4, dtype=np.int32), np.ones(4))
     phi = model.inference.tuner(model)(Parameters({}, beta, phi), examples)
     assert np.exp(phi["log_step_size"]) < FACTORS[-1] * stable
 
