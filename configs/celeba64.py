@@ -5,13 +5,13 @@ Command:   python -m lfbm_jax.main --config=configs/celeba64.py; `:table11` for 
            occluded images and recover them, `:prior=energy,square=20` with another prior
 Hardware:  a GPU; the paper's needed 20.7 minutes an epoch at batch 256 (Table 11). Ours: not
            measured yet.
-Paper:     MSE 0.011, FID 33.64 (LFBM-MCMC); Tables 3, 5 and 6: `lfbm_jax/paper.py`.
+Paper:     MSE 0.011, FID 33.64 (LFBM-MCMC); Tables 3, 5 and 6: `lfbm_jax/reports/paper.py`.
            Ours: not run yet.
 """
 
-from lfbm_jax import config as configuration
-from lfbm_jax import paper
-from lfbm_jax.variants import LEBM, Grid, table_10
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import LEBM, Grid, table_10
 
 # Table 8, n_i = 64 (its paddings are ours), Table 10, and the LEBM authors' code, whose energy at
 # 64 x 64 is ours: as wide as at 32 x 32.

@@ -6,9 +6,9 @@ Hardware:  a GPU or TPU; time not measured yet.
 Paper:     FID 75.20 (LFBM-MCMC). Ours: not run yet.
 """
 
-from lfbm_jax import config as configuration
-from lfbm_jax import paper
-from lfbm_jax.variants import Grid
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import Grid
 
 # Appendix G: an encoder that mirrors the generator, and 5 flow steps of width 256; an energy of
 # 1,131,001 parameters. Learning rates: ours, the paper gives none.

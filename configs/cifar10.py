@@ -7,9 +7,9 @@ Hardware:  a GPU; time not measured yet.
 Paper:     MSE 0.016, FID 66.41 (LFBM-MCMC). Ours: not run yet.
 """
 
-from lfbm_jax import config as configuration
-from lfbm_jax import paper
-from lfbm_jax.variants import LEBM, Grid, table_10
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import LEBM, Grid, table_10
 
 # Table 8, n_i = 64 (its paddings are ours), Table 10, and the LEBM authors' code.
 GRID = Grid(

@@ -5,8 +5,8 @@ Not in the paper; every value is ours. After 2,000 steps (under 3 minutes on two
 on the 300 held-out images was 0.042; the default 1,500 leave a margin on slow machines.
 """
 
-from lfbm_jax import config as configuration
-from lfbm_jax.variants import Grid
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import Grid
 
 GRID = Grid()
 

@@ -7,9 +7,9 @@ FOLDER holds <split>/<class>/*.jpg or *.png, <class>/* or the images themselves;
 test split, a tenth is held out. The networks follow CelebA's (Table 7); every value is ours.
 """
 
-from lfbm_jax import config as configuration
 from lfbm_jax.errors import UserError
-from lfbm_jax.variants import Grid
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import Grid
 
 GRID = Grid()
 

@@ -5,8 +5,8 @@ Command:   python -m lfbm_jax.main --config=configs/mnist.py --config.data.dir=F
 The paper uses MNIST for anomaly detection only and gives no networks: every value is ours.
 """
 
-from lfbm_jax import config as configuration
-from lfbm_jax.variants import Grid
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import Grid
 
 GRID = Grid()
 

@@ -11,10 +11,10 @@ The paper gives no networks and settings for MNIST: every value is ours (see REA
 `python -m lfbm_jax.anomaly` trains and scores one model for every held-out digit and seed.
 """
 
-from lfbm_jax import config as configuration
-from lfbm_jax import paper
 from lfbm_jax.errors import UserError
-from lfbm_jax.variants import Grid
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import Grid
 
 GRID = Grid(
     paper=lambda method, config: paper.table_4(config.data.exclude_labels[0], method)

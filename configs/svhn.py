@@ -5,9 +5,9 @@ Hardware:  a GPU; time not measured yet.
 Paper:     MSE 0.005, FID 23.64 (LFBM-MCMC). Ours: not run yet.
 """
 
-from lfbm_jax import config as configuration
-from lfbm_jax import paper
-from lfbm_jax.variants import LEBM, Grid, table_10
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import configuration
+from lfbm_jax.runs.variants import LEBM, Grid, table_10
 
 # Table 8, n_i = 10 (its paddings are ours), Table 10, and the LEBM authors' code.
 GRID = Grid(

@@ -13,10 +13,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import cli, evaluate, model, paper, tables, train, workdir
-from lfbm_jax import config as configuration
+from lfbm_jax import model, tables
 from lfbm_jax.data import Cache, prepare
 from lfbm_jax.errors import UserError
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import cli, configuration, evaluate, train, workdir
 
 
 def main(_: Sequence[str]) -> None:

@@ -21,13 +21,14 @@ from matplotlib.figure import Figure
 from ml_collections import config_flags
 from PIL import Image
 
-from lfbm_jax import cli, evaluate, model, train, workdir
-from lfbm_jax import config as configuration
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data import atomic, prepare
-from lfbm_jax.data.cache import Cache
-from lfbm_jax.describe import describe
+from lfbm_jax import model
+from lfbm_jax.costs.describe import describe
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import atomic
+from lfbm_jax.images.cache import Cache
+from lfbm_jax.runs import cli, configuration, evaluate, train, workdir
+from lfbm_jax.trained.api import TrainedModel
 
 # Table 1 of the paper: three priors, each with short-run and long-run chains and a network.
 TABLE_1 = (

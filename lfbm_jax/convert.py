@@ -20,11 +20,12 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import cli, learning, model, pytorch_file, workdir
-from lfbm_jax import config as configuration
-from lfbm_jax.checkpoints import Checkpoints
+from lfbm_jax import learning, model
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import pytorch_file
 from lfbm_jax.model import Parameters
+from lfbm_jax.runs import cli, configuration, workdir
+from lfbm_jax.runs.checkpoints import Checkpoints
 
 # What their checkpoints hold; other parts of a config would be left without parameters.
 PARTS = {

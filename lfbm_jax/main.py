@@ -10,24 +10,16 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import (
-    api,
-    cli,
-    crash,
-    distributed,
-    evaluate,
-    memory,
-    model,
-    plots,
-    sharding,
-    train,
-    workdir,
-)
-from lfbm_jax import config as configuration
+from lfbm_jax import model
+from lfbm_jax.costs import memory
+from lfbm_jax.costs.describe import describe
 from lfbm_jax.data import prepare
-from lfbm_jax.describe import describe
+from lfbm_jax.devices import distributed, sharding
 from lfbm_jax.errors import UserError
 from lfbm_jax.metrics import fid
+from lfbm_jax.reports import plots
+from lfbm_jax.runs import cli, configuration, crash, evaluate, train, workdir
+from lfbm_jax.trained import api
 
 MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats")
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from lfbm_jax import parts
 from lfbm_jax.errors import UserError
+from lfbm_jax.runs import parts
 
 
 class Parameters(NamedTuple):

@@ -27,9 +27,10 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from lfbm_jax import ablation, cli, model, parts, workdir
-from lfbm_jax import config as configuration
+from lfbm_jax import model
 from lfbm_jax.errors import UserError
+from lfbm_jax.reports import ablation
+from lfbm_jax.runs import cli, configuration, parts, workdir
 
 POLL_SECONDS = 0.2
 

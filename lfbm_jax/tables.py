@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from lfbm_jax import cli, paper
 from lfbm_jax.errors import UserError
-from lfbm_jax.workdir import read_config
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import cli
+from lfbm_jax.runs.workdir import read_config
 
 NOT_RUN = "not run"
 

@@ -10,8 +10,10 @@ import pytest
 import scipy.stats
 from absl.testing import flagsaver
 
-from lfbm_jax import api, cli, convert, model
+from lfbm_jax import convert, model
 from lfbm_jax.errors import UserError
+from lfbm_jax.runs import cli
+from lfbm_jax.trained import api
 from tests import pytorch_writer
 from tests.builders import experiment
 from tests.conftest import REPO

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from lfbm_jax import paper, tables
+from lfbm_jax import tables
 from lfbm_jax.errors import UserError
+from lfbm_jax.reports import paper
 from tests.builders import experiment
 
 

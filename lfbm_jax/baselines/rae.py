@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfbm_jax import parts
 from lfbm_jax.errors import UserError
 from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.runs import parts
 
 REGULARIZERS = ("none", "l2", "gradient_penalty", "spectral_norm")
 

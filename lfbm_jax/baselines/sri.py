@@ -29,11 +29,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfbm_jax import parts
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import LogJoint, Posterior, langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
+from lfbm_jax.runs import parts
 
 # Of a layer given the one above, in size: a chain diverges where s^2/2 exp(2 times it) exceeds 2.
 MAX_LOG_DEVIATION = 1.0

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from lfbm_jax import parts
 from lfbm_jax.errors import UserError
 from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.runs import parts
 
 STEPS_PER_CALL = 100
 

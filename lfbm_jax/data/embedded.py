@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from lfbm_jax.data import cache
-from lfbm_jax.data.resize import Fit
+from lfbm_jax.images import cache
+from lfbm_jax.images.resize import Fit
 
 LEVELS = 16  # The brightest of the grey levels 0 ... 16.
 

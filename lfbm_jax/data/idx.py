@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from lfbm_jax.data import cache, tfds
-from lfbm_jax.data.resize import Fit
+from lfbm_jax.data import tfds
 from lfbm_jax.errors import UserError
+from lfbm_jax.images import cache
+from lfbm_jax.images.resize import Fit
 
 SPLITS = {"train": "train", "test": "t10k"}  # split -> how its files begin
 MAGIC = {"images": 2051, "labels": 2049}

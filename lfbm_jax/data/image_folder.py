@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lfbm_jax.data import cache
-from lfbm_jax.data.resize import Fit
 from lfbm_jax.errors import UserError
+from lfbm_jax.images import cache
+from lfbm_jax.images.resize import Fit
 
 IMAGES = (".jpg", ".jpeg", ".png")
 SPLITS = ("train", "test")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lfbm_jax.data import cache
+from lfbm_jax.images import cache
 
 NUM_IMAGES = 64
 SEED = 0

@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from lfbm_jax.data import atomic, cache
-from lfbm_jax.data.resize import Fit
 from lfbm_jax.errors import UserError
-from lfbm_jax.parts import did_you_mean
+from lfbm_jax.files import atomic
+from lfbm_jax.images import cache
+from lfbm_jax.images.resize import Fit
+from lfbm_jax.runs.parts import did_you_mean
 
 CONNECT_SECONDS = 4  # TFDS itself would retry a host that cannot be reached for 200 s.
 INSTALL = "pip install 'lfbm_jax[tfds]'"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.generators.conv_transpose import ConvTranspose
+from lfbm_jax.layers.conv_transpose import ConvTranspose
 
 NEGATIVE_SLOPE = 0.2
 

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.inference import LogJoint, Posterior, convolutions
+from lfbm_jax.inference import LogJoint, Posterior
+from lfbm_jax.layers import convolutions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfbm_jax import parts
 from lfbm_jax.inference import LogJoint, Posterior, encoder
+from lfbm_jax.runs import parts
 
 # Added to the raw gate, so that steps begin close to the identity.
 GATE_OFFSET = 2.0

@@ -17,8 +17,8 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from tqdm import tqdm
 
-from lfbm_jax.data import atomic
-from lfbm_jax.data.cache import Cache, Split, blaming_cache_dir
+from lfbm_jax.files import atomic
+from lfbm_jax.images.cache import Cache, Split, blaming_cache_dir
 from lfbm_jax.metrics.features import Extractor
 from lfbm_jax.model import to_unit_range
 

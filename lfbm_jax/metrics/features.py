@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from lfbm_jax import plots, sharding
-from lfbm_jax.data import atomic
+from lfbm_jax.devices import sharding
+from lfbm_jax.files import atomic
 from lfbm_jax.metrics.frechet import Gaussian, Moments
 from lfbm_jax.model import to_unit_range
+from lfbm_jax.reports import plots
 
 CHUNK = 1000  # images that are handled at once
 KEPT = 10_000  # vectors that are kept for the kernel distance

@@ -8,10 +8,10 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from lfbm_jax import distributed
-from lfbm_jax.data.batches import rows_without
-from lfbm_jax.data.cache import Cache, blaming_cache_dir, folder
+from lfbm_jax.devices import distributed
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.batches import rows_without
+from lfbm_jax.images.cache import Cache, blaming_cache_dir, folder
 from lfbm_jax.metrics import inception_weights
 from lfbm_jax.metrics.features import Extractor, Summary, chunks
 from lfbm_jax.metrics.frechet import frechet_distance, kernel_distance

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import ml_collections
 from tqdm import tqdm
 
-from lfbm_jax import pytorch_file
-from lfbm_jax.data import atomic
-from lfbm_jax.data.cache import blaming_cache_dir, cache_root, folder
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import atomic, pytorch_file
+from lfbm_jax.images.cache import blaming_cache_dir, cache_root, folder
 from lfbm_jax.metrics import inception
 from lfbm_jax.metrics.features import Extractor
 

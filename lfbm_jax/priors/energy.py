@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax import parts
 from lfbm_jax.errors import UserError
+from lfbm_jax.runs import parts
 
 NEGATIVE_SLOPE = 0.2
 

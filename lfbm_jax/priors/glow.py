@@ -7,8 +7,8 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax import bijectors
-from lfbm_jax.flows import Conditioner, Flow, init_actnorm
+from lfbm_jax.layers import bijectors
+from lfbm_jax.layers.flows import Conditioner, Flow, init_actnorm
 
 
 @dataclasses.dataclass(frozen=True)

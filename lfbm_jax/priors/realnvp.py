@@ -6,8 +6,8 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax import bijectors
-from lfbm_jax.flows import Conditioner, Flow
+from lfbm_jax.layers import bijectors
+from lfbm_jax.layers.flows import Conditioner, Flow
 
 
 @dataclasses.dataclass(frozen=True)

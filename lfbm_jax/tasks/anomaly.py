@@ -3,11 +3,11 @@
 import ml_collections
 import numpy as np
 
-from lfbm_jax import plots
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.images.cache import Cache, Split
+from lfbm_jax.reports import plots
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {"num_images": 0, "batch_size": 100, "num_chains": 1}  # 0: the whole test split
 SMOKE = {"num_images": 0, "batch_size": 16, "num_chains": 2}

@@ -3,14 +3,14 @@
 import ml_collections
 import numpy as np
 
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data.batches import rows_without
-from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.batches import rows_without
+from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.metrics import classifier
 from lfbm_jax.metrics.features import Summary, chunks
 from lfbm_jax.metrics.frechet import frechet_distance
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {"num_images": 10_000, "num_epochs": 5, "batch_size": 100}
 SMOKE = {"num_images": 8, "num_epochs": 1, "batch_size": 4}

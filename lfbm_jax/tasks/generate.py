@@ -4,12 +4,12 @@ import time
 
 import ml_collections
 
-from lfbm_jax import plots
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data.cache import Cache
+from lfbm_jax.images.cache import Cache
 from lfbm_jax.metrics import fid
 from lfbm_jax.metrics.features import CHUNK
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.reports import plots
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {"num_images": 1000, "batch_size": 100, "fid_num_images": 50_000}
 SMOKE = {"num_images": 8, "batch_size": 4, "fid_num_images": 8}

@@ -5,20 +5,20 @@ import dataclasses
 import ml_collections
 import numpy as np
 
-from lfbm_jax import fills, plots
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data import masks
-from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
-from lfbm_jax.metrics import fid
+from lfbm_jax.images import masks
+from lfbm_jax.images.cache import Cache
+from lfbm_jax.metrics import fid, fills
 from lfbm_jax.metrics.features import chunks
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.reports import plots
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {
     "num_images": 1000,  # 0: the whole test split
     "batch_size": 100,
     "num_completions": 10,  # of every image, from different starts
-    "mask": "center_box",  # see lfbm_jax.data.masks
+    "mask": "center_box",  # see lfbm_jax.images.masks
 }
 SMOKE = {"num_images": 6, "batch_size": 4, "num_completions": 3}
 

@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lfbm_jax import plots
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.cache import Cache
 from lfbm_jax.inference import LogJoint, langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.metrics.annealed_importance import anneal, log_evidence
 from lfbm_jax.model import Example, to_unit_range
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.reports import plots
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {
     "num_images": 20,

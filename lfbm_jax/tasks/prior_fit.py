@@ -7,11 +7,11 @@ the aggregated posterior, which maximum likelihood fits the prior to.
 import ml_collections
 import numpy as np
 
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.cache import Cache
 from lfbm_jax.metrics import frechet
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {"num_images": 2000, "batch_size": 100}  # images of each split; 0: all
 SMOKE = {"num_images": 0, "batch_size": 16}

@@ -3,10 +3,10 @@
 import ml_collections
 import numpy as np
 
-from lfbm_jax import plots
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data.cache import Cache
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.images.cache import Cache
+from lfbm_jax.reports import plots
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {"num_images": 0, "batch_size": 100}  # 0: the whole test split
 SMOKE = {"num_images": 6, "batch_size": 4}

@@ -5,12 +5,13 @@ import functools
 
 import ml_collections
 
-from lfbm_jax import fills, plots
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data import masks
-from lfbm_jax.data.cache import Cache
 from lfbm_jax.errors import UserError
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.images import masks
+from lfbm_jax.images.cache import Cache
+from lfbm_jax.metrics import fills
+from lfbm_jax.reports import plots
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {"num_images": 1000, "batch_size": 100}  # 0: all training images
 SMOKE = {"num_images": 6, "batch_size": 4}
@@ -35,7 +36,7 @@ def run(
     Figures, mean squared errors for x in [-1, 1]: `mse_hidden`, of g(z) at the hidden pixels, as
     in Table 5; the same of simple fills, which like the model use the visible pixels only: the
     mean of the training images that show a pixel, interpolation, and the median of what lies
-    around (see `lfbm_jax.fills`); and `mse_visible`, of g(z) at the visible pixels.
+    around (see `lfbm_jax.metrics.fills`); and `mse_visible`, of g(z) at the visible pixels.
     """
     settings = config.task.recover
     masks_of = functools.partial(masks.of_training_images, config)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from lfbm_jax import model as models
-from lfbm_jax import parts
 from lfbm_jax.baselines.sri import FACTORS, Baseline, Layers
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.priors import gaussian
+from lfbm_jax.runs import parts
 from tests.builders import invented, small_config
 from tests.linear_gaussian import LinearGenerator, posterior
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lfbm_jax.workdir import read_config
-from tests import runs
+from lfbm_jax.runs.workdir import read_config
+from tests import trial
 from tests.builders import experiment
 
 
@@ -16,7 +16,7 @@ def test_a_baseline_trains_with_pictures_and_a_log(variant, tmp_path):
     config.data.cache_dir = str(tmp_path / "cache")
     config.train.sample_every = 1
     run = tmp_path / "run"
-    assert runs.train_as(config, run).step == config.train.num_steps
+    assert trial.train_as(config, run).step == config.train.num_steps
     line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"train/mse", "sample/log_p_z"} <= line.keys()
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from lfbm_jax import data as sources
-from lfbm_jax.data.batches import Batches
-from lfbm_jax.data.cache import Split
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.batches import Batches
+from lfbm_jax.images.cache import Split
 from tests.builders import small_config
 
 

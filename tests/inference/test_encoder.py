@@ -10,11 +10,12 @@ import optax
 import pytest
 import scipy.stats
 
-from lfbm_jax import learning, model, sharding
+from lfbm_jax import learning, model
+from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
-from lfbm_jax.inference import convolutions
 from lfbm_jax.inference.encoder import Inference
 from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.layers import convolutions
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.priors import gaussian
 from tests.builders import invented, small_config

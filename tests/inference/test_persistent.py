@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import learning, model, sharding
-from lfbm_jax.checkpoints import Checkpoints
-from lfbm_jax.data.batches import Batches
-from lfbm_jax.data.cache import Split
+from lfbm_jax import learning, model
+from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.batches import Batches
+from lfbm_jax.images.cache import Split
 from lfbm_jax.inference.persistent import Inference
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Model
 from lfbm_jax.priors import gaussian
+from lfbm_jax.runs.checkpoints import Checkpoints
 from tests.builders import experiment, small_config
 from tests.linear_gaussian import LinearGenerator
 

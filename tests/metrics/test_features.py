@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import plots
 from lfbm_jax.metrics import features
 from lfbm_jax.metrics.features import Extractor, Summary, chunks
+from lfbm_jax.reports import plots
 
 
 def moments_of_pixels(scale, x):

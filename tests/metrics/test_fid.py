@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.metrics import fid, frechet
 from lfbm_jax.metrics.features import Extractor, Summary
 from lfbm_jax.metrics.inception_weights import Weights

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import benchmark, learning, model, sharding
+from lfbm_jax import benchmark, learning, model
+from lfbm_jax.devices import sharding
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example
 from tests.builders import perturbed, small_config

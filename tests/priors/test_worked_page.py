@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from lfbm_jax import parts, priors
+from lfbm_jax import priors
 from lfbm_jax.errors import UserError
-from tests import runs, test_contracts
+from lfbm_jax.runs import parts
+from tests import test_contracts, trial
 from tests.builders import ROOT, experiment
 
 NAME = "gaussian_mixture"
@@ -47,7 +48,7 @@ def test_its_config_trains(files, tmp_path):
     config = scope["get_config"]("smoke")
     assert config.prior.to_dict() == {"name": NAME, "num_components": 20}
     config.data.cache_dir = str(tmp_path / "cache")
-    trained = runs.train_as(config, tmp_path / "run")
+    trained = trial.train_as(config, tmp_path / "run")
     assert trained.sample(4, seed=0).z.shape == (4, config.model.latent_dim)
 
 

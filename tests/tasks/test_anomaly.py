@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from lfbm_jax import config as configuration
-from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
-from lfbm_jax.programs import Inferred
+from lfbm_jax.images.cache import Cache, Split
+from lfbm_jax.runs import configuration
 from lfbm_jax.tasks import anomaly
+from lfbm_jax.trained.programs import Inferred
 from tests.builders import experiment, small_config
 
 HELD_OUT = 3

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfbm_jax import config as configuration
-from lfbm_jax import plots
-from lfbm_jax.api import TrainedModel
-from lfbm_jax.data import masks
-from lfbm_jax.data.cache import Cache, Split
 from lfbm_jax.errors import UserError
+from lfbm_jax.images import masks
+from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference import Posterior, langevin
 from lfbm_jax.model import Model, Parameters
 from lfbm_jax.priors import gaussian
-from lfbm_jax.report import ReportWriter
+from lfbm_jax.reports import plots
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.runs import configuration
 from lfbm_jax.tasks import inpaint
+from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
 from tests.linear_gaussian import LinearGenerator, posterior
 

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from lfbm_jax import config as configuration
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference.langevin import Inference
 from lfbm_jax.model import Model, Parameters
 from lfbm_jax.priors import gaussian
+from lfbm_jax.runs import configuration
 from lfbm_jax.tasks.posterior_gap import chain_densities
 from tests.builders import small_config
 from tests.linear_gaussian import LinearGenerator, posterior

@@ -1,0 +1,167 @@
+"""Measures one config's training step on this machine: the benchmark's worker."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lfbm_jax import learning, model
+from lfbm_jax.costs.describe import describe
+from lfbm_jax.devices import host_memory, sharding
+from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.model import Example, to_unit_range
+
+REPEATS = 5
+CEILING_SIDE = {"cpu": 2048}  # Rows of the square matrices of the ceiling's product;
+CEILING_SIDE_ELSEWHERE = 8192  # accelerators need more to be busy.
+
+
+class Step:
+    """A training step on random images, compiled when made.
+
+    Attributes:
+        compile_seconds: what tracing and compiling took.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        self._config, self._model = config, model.build(config)
+        batch, side = config.train.batch_size, config.data.image_size
+        devices, shard = jax.local_device_count(), sharding.shard_size(batch)
+        random = np.random.default_rng(0)
+        shape = (devices, 1, shard)
+        self._batch = Example(
+            random.integers(0, 256, (*shape, side, side, config.data.channels), dtype=np.uint8),
+            np.arange(devices * shard, dtype=np.int32).reshape(shape),
+            (np.arange(devices * shard) < batch).astype(np.float32).reshape(shape),
+        )
+        init = functools.partial(learning.init_state, config, self._model, devices * shard)
+        update = learning.make_update(config, self._model, steps_per_epoch=1000)
+        begin = time.perf_counter()
+        # For the shapes of a state: compiling takes the most memory, before there is one.
+        self._update = learning.compile_update(update, jax.eval_shape(init), self._batch)
+        self.compile_seconds = time.perf_counter() - begin
+        self._state = sharding.replicate(init())
+        host_memory.release()
+
+    def run(self, steps: int) -> float:
+        """The seconds that a number of steps take."""
+        begin = time.perf_counter()
+        for _ in range(steps):
+            self._state, metrics = self._update(self._state, self._batch, np.int32(1))
+        jax.block_until_ready(self._state)
+        seconds = time.perf_counter() - begin
+        for name, values in jax.device_get(metrics).items():
+            if not np.isfinite(values).all():
+                raise FloatingPointError(f"train/{name} is {values} after a step on random images")
+        return seconds
+
+    def parts(self) -> dict[str, float]:
+        """Seconds of inference and of the two updates, and milliseconds to draw a batch."""
+        config, built = self._config, self._model
+        parameters = jax.device_put(jax.device_get(self._state.parameters), jax.devices()[0])
+        x = to_unit_range(self._batch.image[:, 0].reshape(-1, *self._batch.image.shape[3:]))
+        index = self._batch.index.reshape(-1)
+
+        def infer(parameters, x, index):
+            prepared = built.prepare(parameters)
+
+            def one_example(x, index):
+                key = key_for(config.seed, Purpose.INFERENCE, 0, index, 0)
+                example = Example(x, index, jnp.ones(()))
+                return built.inference.infer(
+                    prepared.phi, key, example, built.log_joint(prepared, x)
+                ).z
+
+            return jax.vmap(one_example)(x, index)
+
+        def prior_loss(alpha, z, index):
+            prepared = built.prior.prepare(alpha)
+
+            def one_example(z, index):
+                key = key_for(config.seed, Purpose.PRIOR_LOSS, 0, index, 0)
+                return built.prior.loss(prepared, key, z)
+
+            return jnp.mean(jax.vmap(one_example)(z, index))
+
+        def generator_loss(beta, x, z):
+            prepared = parameters._replace(beta=built.generator.prepare(beta))
+            log_prob = functools.partial(built.log_p_x_given_z, prepared)
+            return -jnp.mean(jax.vmap(log_prob)(x, z))
+
+        def draw(parameters, index):
+            prepared = built.prepare(parameters)
+            keys = jax.vmap(lambda i: key_for(config.seed, Purpose.SAMPLE, i))(index)
+            return jax.vmap(functools.partial(built.sample, prepared))(keys)[1]
+
+        z = jax.jit(infer)(parameters, x, index)
+        prior_update = jax.grad(prior_loss)
+        generator_update = jax.grad(generator_loss)
+        return {
+            "inference_seconds": _seconds(infer, parameters, x, index),
+            "prior_update_seconds": _seconds(prior_update, parameters.alpha, z, index),
+            "generator_update_seconds": _seconds(generator_update, parameters.beta, x, z),
+            "synthesis_milliseconds": 1000 * _seconds(draw, parameters, index),
+        }
+
+    def flops(self) -> int:
+        """Floating-point operations of a step, counted from the layers' shapes."""
+        return describe(self._config, self._model)["flops_per_training_step"]
+
+
+def ceiling_gflops(precision: str) -> float:
+    """10^9 operations a second of a large matrix product on all devices together."""
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    side = CEILING_SIDE.get(jax.default_backend(), CEILING_SIDE_ELSEWHERE)
+    matrix = jnp.ones((side, side), dtype)
+    seconds = _seconds(lambda a: a @ a, matrix, choose=min)
+    return 2 * side**3 / seconds / 1e9 * jax.local_device_count()
+
+
+def peak_memory_bytes() -> int:
+    """Of the device where it says so, else of this process."""
+    statistics_of_device = jax.local_devices()[0].memory_stats()
+    if statistics_of_device and "peak_bytes_in_use" in statistics_of_device:
+        return statistics_of_device["peak_bytes_in_use"]
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def device_name() -> str:
+    """What the step runs on, such as "1 x cpu (AMD EPYC), 2 threads"."""
+    device = jax.local_devices()[0]
+    name = f"{jax.local_device_count()} x {device.device_kind}"
+    if device.platform != "cpu":
+        return name
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name += f" ({models[0]})" if models else ""
+    return f"{name}, {num_threads()} threads"
+
+
+def num_threads() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _seconds(
+    function: Callable[..., Any], *args: Any, choose: Callable = statistics.median
+) -> float:
+    """The median (or the best) time of a compiled function's calls."""
+    compiled = jax.jit(function).lower(*args).compile()
+    jax.block_until_ready(compiled(*args))
+    times = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        jax.block_until_ready(compiled(*args))
+        times.append(time.perf_counter() - begin)
+    return choose(times)

@@ -1,0 +1,288 @@
+"""The one uint8 cache: what every data source is turned into once, then mapped into memory.
+
+A cache is a folder `<name>-<fingerprint>` of `data.cache_dir` that holds
+
+    images.npy     uint8 [N, H, W, C], the training images first, then the test images
+    labels.npy     int32 [N], where the source has labels
+    manifest.json  what it was made from and how, counts, file sizes, class names
+
+It is written in one pass, image by image, and appears complete or not at all (`atomic`). Reading
+needs nothing but numpy.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.files import atomic
+
+FORMAT = 1  # To be raised when the meaning of a cache's content changes: old ones are remade.
+HOLD_OUT_SEED = 0  # Fixed, so that every run on one data set has the same test images.
+COPY_ROWS = 1024  # Images moved at once where they have to change places.
+
+
+class Split(NamedTuple):
+    """images: memory-mapped uint8 [N, H, W, C]; labels: int32 [N], or None where not known."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+    def rows(self, count: int) -> np.ndarray:
+        """Indices [count] of images spread evenly over the split, of all where count is 0.
+
+        Folders are read class by class, so that the first images would be of one class.
+        """
+        total = len(self.images)
+        count = count if 0 < count < total else total
+        return np.arange(count) * total // count
+
+    def spread(self, count: int) -> np.ndarray:
+        """The images [count, H, W, C] of `rows`."""
+        whole = not 0 < count < len(self.images)
+        return np.asarray(self.images) if whole else self.images[self.rows(count)]
+
+
+class Cache(NamedTuple):
+    """train: the training split; test: the test split or None; directory: the cache's folder."""
+
+    train: Split
+    test: Split | None
+    directory: Path
+
+
+class Layout(NamedTuple):
+    """Which examples, by their number in the order read, make up the splits, and in what order."""
+
+    train: list[int]
+    test: list[int]
+    labels: list[int] | None  # of every example read
+    classes: list[str] | None  # the names of labels 0, 1, ...
+
+
+class Reading(NamedTuple):
+    """A source that was opened to be read once.
+
+    examples: yields (key, uint8 [H, W, C]).
+    arrange: turns the list of all keys, in the order read, into a Layout.
+    total: the number of examples, where known beforehand, for the progress bar.
+    """
+
+    examples: Iterable[tuple[Any, np.ndarray]]
+    arrange: Callable[[list[Any]], Layout]
+    total: int | None
+
+
+def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache:
+    """The cache of a data source: made by reading the source where it does not exist yet.
+
+    Args:
+        data: the config's section. Where the source has no test split, `test_fraction` of its
+            examples become one, by a permutation that is always the same.
+        files: the source's files; a change of their sizes or times makes another cache.
+        read: opens the source; called only where the cache has to be made.
+
+    Raises:
+        UserError: `data.cache_dir` lies inside `data.dir`, cannot be written or its disk is full;
+            there are no examples; `data.test_fraction` leaves a split empty.
+    """
+    root = cache_root(data)
+    fingerprint = _fingerprint(data, files)
+    digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
+    name = re.sub(r"[^\w.-]", "_", data.name or data.source)
+    directory = root / f"{name}-{digest[:12]}"
+    cache = load(directory)
+    if cache is None:
+        with blaming_cache_dir(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with atomic.scratch(directory) as scratch:
+                _write(scratch, data, fingerprint, read())
+                atomic.publish(scratch, directory, lambda path: load(path) is not None)
+        cache = load(directory)
+    return cache
+
+
+def load(directory: Path) -> Cache | None:
+    """Maps a cache into memory; None where it is missing or its files are not of their size."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        sizes = {name: (directory / name).stat().st_size for name in manifest["bytes"]}
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if sizes != manifest["bytes"]:
+        return None
+    images = np.load(directory / "images.npy", mmap_mode="r")
+    labels = np.load(directory / "labels.npy") if "labels.npy" in sizes else None
+    train, test = slice(0, manifest["train"]), slice(manifest["train"], len(images))
+    splits = [Split(images[rows], labels if labels is None else labels[rows])
+              for rows in (train, test)]
+    return Cache(splits[0], splits[1] if manifest["test"] else None, directory)
+
+
+def by_split(keys: list[tuple[str, int | None]], classes: list[str] | None = None) -> Layout:
+    """The layout of a source whose keys are (split, label), in the order read."""
+    labels = [label for _, label in keys]
+    return Layout(
+        train=[i for i, (split, _) in enumerate(keys) if split == "train"],
+        test=[i for i, (split, _) in enumerate(keys) if split == "test"],
+        labels=None if None in labels else labels,
+        classes=classes,
+    )
+
+
+def cache_root(data: Any) -> Path:
+    """The folder all caches are in; UserError where that is inside the user's `data.dir`."""
+    root = (folder(data.cache_dir) if data.cache_dir else default_root()).resolve()
+    if data.dir and root.is_relative_to(folder(data.dir).resolve()):
+        raise UserError(
+            f"data.cache_dir={data.cache_dir!r} ({root}) is inside data.dir={data.dir!r}, where"
+            " nothing is ever written: name another folder with --config.data.cache_dir=FOLDER"
+        )
+    return root
+
+
+def default_root() -> Path:
+    """lfbm_jax in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lfbm_jax")
+
+
+def folder(text: str) -> Path:
+    """The absolute path that a config's text means; `~` is the user's home."""
+    return Path(os.path.abspath(os.path.expanduser(text)))
+
+
+@contextlib.contextmanager
+def blaming_cache_dir(root: Path) -> Iterator[None]:
+    """Turns a full disk or a cache folder that cannot be written into a UserError."""
+    mend = "name another folder with --config.data.cache_dir=FOLDER"
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"data.cache_dir: the disk of {root} is full: make room or {mend}"
+                            ) from error
+        # Errors about other files belong to the source that was being read.
+        place = Path(str(error.filename or ""))
+        if place.is_relative_to(root) or root.is_relative_to(place):
+            raise UserError(f"data.cache_dir: cannot write to {root} ({error.strerror}): {mend}"
+                            ) from error
+        raise
+
+
+def _fingerprint(data: Any, files: Iterable[Path]) -> dict[str, Any]:
+    digest, count = hashlib.sha256(), 0
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
+            errors="surrogateescape"))
+        count += 1
+    return {
+        "format": FORMAT,
+        "source": data.source,
+        "name": data.name,
+        "dir": str(folder(data.dir)) if data.dir else "",
+        "files": {"count": count, "sha256": digest.hexdigest()},
+        "image_size": data.image_size,
+        "channels": data.channels,
+        "crop": data.crop,
+        "test_fraction": data.test_fraction,
+    }
+
+
+def _write(directory: Path, data: Any, fingerprint: dict[str, Any], reading: Reading) -> None:
+    shape = (data.image_size, data.image_size, data.channels)
+    progress = tqdm(reading.examples, desc=f"preparing {data.name or data.source}", unit=" images",
+                    total=reading.total, disable=None, delay=2)
+    keys = []
+
+    def images() -> Iterator[np.ndarray]:
+        for key, image in progress:
+            keys.append(key)
+            yield image
+
+    arrived = directory / "arrived.npy"
+    _write_images(arrived, shape, images())
+    layout = _hold_out(reading.arrange(keys), data.test_fraction)
+    order = layout.train + layout.test
+    if not layout.train:
+        raise UserError(f"data.source={data.source!r} found no training images in"
+                        f" data.dir={data.dir!r}")
+    if order == list(range(len(keys))):
+        arrived.rename(directory / "images.npy")
+    else:
+        _write_images(directory / "images.npy", shape, _rows(arrived, order))
+        arrived.unlink()
+    if layout.labels is not None:
+        with _synced(directory / "labels.npy") as file:
+            np.save(file, np.asarray(layout.labels, dtype=np.int32)[order])
+    manifest = {
+        "fingerprint": fingerprint,
+        "train": len(layout.train),
+        "test": len(layout.test),
+        "image_shape": shape,
+        "dtype": "uint8",
+        "classes": layout.classes,
+        "bytes": {path.name: path.stat().st_size for path in directory.glob("*.npy")},
+    }
+    with _synced(directory / "manifest.json") as file:
+        file.write(json.dumps(manifest, indent=2).encode())
+
+
+def _write_images(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> None:
+    """Writes `.npy` image by image.
+
+    numpy's header keeps room for the first axis to grow, so it can be put right at the end.
+    """
+    def write_header(count: int) -> None:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+
+    with _synced(path) as file:
+        write_header(0)
+        count = 0
+        for image in images:
+            if image.dtype != np.uint8 or image.shape != shape:
+                raise ValueError(f"a source gave {image.dtype} {image.shape}, not uint8 {shape}")
+            file.write(image.tobytes())
+            count += 1
+        file.seek(0)
+        write_header(count)
+
+
+def _rows(path: Path, order: list[int]) -> Iterator[np.ndarray]:
+    images = np.load(path, mmap_mode="r")
+    for start in range(0, len(order), COPY_ROWS):
+        yield from images[order[start : start + COPY_ROWS]]
+
+
+@contextlib.contextmanager
+def _synced(path: Path) -> Iterator[Any]:
+    """A new file that is on the disk when it is closed: the rename must not come before it."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _hold_out(layout: Layout, fraction: float) -> Layout:
+    if layout.test or fraction == 0:
+        return layout
+    count = len(layout.train)
+    held = round(count * fraction)
+    if not 0 < held < count:
+        raise UserError(
+            f"data.test_fraction={fraction} of {count} images leaves a split empty: change it"
+        )
+    shuffled = np.random.default_rng(HOLD_OUT_SEED).permutation(layout.train)
+    return layout._replace(
+        train=sorted(shuffled[held:].tolist()), test=sorted(shuffled[:held].tolist())
+    )

@@ -1,0 +1,223 @@
+"""Transposed convolution, fast in z: y[s i + k - p] += x[i] W[k].
+
+The output of a layer has (size - 1) s - 2 p + k rows and columns, as in PyTorch's ConvTranspose2d.
+The chain asks K times for the value and for the gradient with respect to x, and only the update
+asks for the gradient with respect to W; these two paths are kept apart:
+
+    y = along_x(W, x) + along_kernel(W, x)
+
+`along_x` is the value and its derivative in x, each in a form chosen by platform and layer, with
+the weights laid out beforehand. `along_kernel` is zero and costs nothing until W is
+differentiated; its derivative in W is left to JAX, so that under `vmap` a batch's weight gradient
+is one product and not a sum of per-example ones.
+"""
+
+import dataclasses
+import functools
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from lfbm_jax.layers.conv_transpose import overlap_add, winograd
+
+CONV_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvTranspose:
+    """One transposed-convolution layer: everything about it but its weights.
+
+    Attributes:
+        kernel_size: k, rows and columns of the kernel.
+        stride: s.
+        padding: p, rows and columns cut off every side of the full output.
+        in_channels, out_channels: channels of x and y.
+        input_shape: rows and columns of x; decides the form, not the result.
+    """
+
+    kernel_size: int
+    stride: int
+    padding: int
+    in_channels: int
+    out_channels: int
+    input_shape: tuple[int, int]
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        """[k, k, in, out]."""
+        return (self.kernel_size, self.kernel_size, self.in_channels, self.out_channels)
+
+    def prepare(self, kernel: jax.Array) -> dict:
+        """Everything that depends on the weights alone; kernel [k, k, in, out].
+
+        Gradients flow through "kernel"; "matrices" are its values in the layout of the CPU's form,
+        and dropped by the compiler on other platforms.
+        """
+        matrices = self._form(kernel.dtype).lay_out(self, jax.lax.stop_gradient(kernel))
+        return {"kernel": kernel, "matrices": matrices}
+
+    def apply(self, prepared: dict, x: jax.Array) -> jax.Array:
+        """y [H', W', out] of x [H, W, in], both in the type of x."""
+        return _conv_transpose(self, prepared, x)
+
+    def _form(self, dtype: jnp.dtype) -> ModuleType:
+        """The module that computes this layer fastest on a CPU (measured: see the README)."""
+        exact = jnp.finfo(dtype).bits >= 32  # Winograd's sums would cost bfloat16 its last digits.
+        wide = self.out_channels >= 16
+        return winograd if exact and wide and winograd.suits(self) else overlap_add
+
+
+def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> jax.Array:
+    """Transposed convolution of one image x [H, W, C] with kernel [k, k, C, D] -> [H', W', D]."""
+    layer = ConvTranspose(
+        kernel_size=kernel.shape[0],
+        stride=stride,
+        padding=padding,
+        in_channels=kernel.shape[2],
+        out_channels=kernel.shape[3],
+        input_shape=x.shape[:2],
+    )
+    return layer.apply(layer.prepare(kernel), x)
+
+
+def reference(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """The definition, tap by tap; shapes as in `conv_transpose`; slow, for tests."""
+    (height, width, _), (rows, columns, _, features) = x.shape, kernel.shape
+    full_shape = ((height - 1) * stride + rows, (width - 1) * stride + columns, features)
+    full = jnp.zeros(full_shape, x.dtype)
+    for k in range(rows):
+        for j in range(columns):
+            landing = (slice(k, k + height * stride, stride), slice(j, j + width * stride, stride))
+            full = full.at[landing].add(x @ kernel[k, j])
+    return full[padding : full.shape[0] - padding, padding : full.shape[1] - padding]
+
+
+# The two paths, forwards and backwards. Each direction is linear in its image (x or the gradient g
+# of y) and in the kernel, and the transpose of one direction is the other, so that derivatives of
+# any order come out of these few lines.
+
+
+def _conv_transpose(layer, prepared, x):
+    """y = along_x + along_kernel, of the forward direction."""
+    along_kernel = _along_kernel(_forward_by_kernel, layer, prepared["kernel"], x)
+    return _along_x(layer, prepared, x) + along_kernel
+
+
+def _input_gradient(layer, prepared, g):
+    """The gradient of <g, y> in x, itself differentiable in g and in the kernel."""
+    along_kernel = _along_kernel(_backward_by_kernel, layer, prepared["kernel"], g)
+    return _along_g(layer, prepared, g) + along_kernel
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _along_x(layer, prepared, x):
+    if "matrices" not in prepared:
+        return _forward_by_kernel(layer, prepared["kernel"], x)
+    form = layer._form(x.dtype)
+    return jax.lax.platform_dependent(
+        prepared,
+        x,
+        cpu=lambda prepared, x: form.forward(layer, prepared["matrices"], x),
+        default=lambda prepared, x: _library_forward(layer, prepared["kernel"], x),
+    )
+
+
+def _along_x_with_residuals(layer, prepared, x):
+    prepared = _without_matrices_if_learned(prepared)
+    return _along_x(layer, prepared, x.value), prepared
+
+
+def _along_x_gradient(layer, prepared, g):
+    zero = isinstance(g, SymbolicZero)
+    return None, None if zero else _input_gradient(layer, prepared, g)
+
+
+_along_x.defvjp(_along_x_with_residuals, _along_x_gradient, symbolic_zeros=True)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _along_g(layer, prepared, g):
+    if "matrices" not in prepared:
+        return _backward_by_kernel(layer, prepared["kernel"], g)
+    form = layer._form(g.dtype)
+    return jax.lax.platform_dependent(
+        prepared,
+        g,
+        cpu=lambda prepared, g: form.backward(layer, prepared["matrices"], g),
+        default=lambda prepared, g: _library_backward(layer, prepared["kernel"], g),
+    )
+
+
+_along_g.defvjp(
+    lambda layer, prepared, g: (_along_g(layer, prepared, g), prepared),
+    lambda layer, prepared, x: (None, _conv_transpose(layer, prepared, x)),
+)
+
+
+def _without_matrices_if_learned(prepared):
+    """The values; where a gradient in the kernel is asked for too, without the matrices.
+
+    That happens once an update, where the plain form's extra time is less than what it takes to
+    compile the other one a second time.
+    """
+    values = jax.tree.map(lambda leaf: leaf.value, prepared)
+    return {"kernel": values["kernel"]} if prepared["kernel"].perturbed else values
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _along_kernel(direction, layer, kernel, image):
+    """Zeros of the shape of `direction`'s result, with its derivative in the kernel."""
+    out = jax.eval_shape(functools.partial(direction, layer), kernel, image)
+    return jnp.zeros(out.shape, out.dtype)
+
+
+@functools.partial(_along_kernel.defjvp, symbolic_zeros=True)
+def _along_kernel_jvp(direction, layer, primals, tangents):
+    kernel, image = primals
+    zeros = _along_kernel(direction, layer, kernel, image)
+    if isinstance(tangents[0], SymbolicZero):
+        return zeros, jnp.zeros_like(zeros)
+    return zeros, direction(layer, tangents[0], image)
+
+
+# Both directions from the kernel as it is: plain functions that JAX can transpose.
+
+
+def _forward_by_kernel(layer, kernel, x):
+    def on_cpu(kernel, x):
+        return overlap_add.forward(layer, overlap_add.lay_out(layer, kernel), x)
+
+    library = functools.partial(_library_forward, layer)
+    return jax.lax.platform_dependent(kernel, x, cpu=on_cpu, default=library)
+
+
+def _backward_by_kernel(layer, kernel, g):
+    def on_cpu(kernel, g):
+        return overlap_add.backward(layer, overlap_add.lay_out(layer, kernel), g)
+
+    library = functools.partial(_library_backward, layer)
+    return jax.lax.platform_dependent(kernel, g, cpu=on_cpu, default=library)
+
+
+def _library_forward(layer, kernel, x):
+    overhang = layer.kernel_size - 1 - layer.padding
+    return jax.lax.conv_general_dilated(
+        x[None],
+        kernel[::-1, ::-1],
+        window_strides=(1, 1),
+        padding=[(overhang, overhang)] * 2,
+        lhs_dilation=(layer.stride, layer.stride),
+        dimension_numbers=CONV_DIMENSIONS,
+    )[0]
+
+
+def _library_backward(layer, kernel, g):
+    return jax.lax.conv_general_dilated(
+        g[None],
+        kernel.swapaxes(2, 3),
+        window_strides=(layer.stride, layer.stride),
+        padding=[(layer.padding, layer.padding)] * 2,
+        dimension_numbers=CONV_DIMENSIONS,
+    )[0]

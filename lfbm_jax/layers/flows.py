@@ -1,0 +1,137 @@
+"""What the normalizing-flow priors share: steps of one kind, stacked and scanned over.
+
+Langevin dynamics goes z -> z0 at every step, so that is the direction steps are written and counted
+in; sampling goes back. Every array of the parameters has a leading axis of steps.
+"""
+
+import dataclasses
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.layers import bijectors
+from lfbm_jax.runs import parts
+
+# Standard deviation of the initial actnorm biases and log-scales.
+ACTNORM_STDDEV = 0.05
+# And of the kernels of the hidden layers of a coupling (ours; the paper gives none).
+KERNEL_STDDEV = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """p_alpha(z) = N(f^-1(z); 0, I) |det d f^-1 / dz|, Eq. 2, with f a chain of steps.
+
+    A prior adds `_init_step(key)`, the parameters of one step, and `_step(prepared_step)`, that
+    step as a bijector whose inverse is z -> z0.
+
+    Attributes:
+        latent_dim: d, at least 2.
+        num_steps: steps; the paper's default is 5 (appendix D), 10 at 256 x 256.
+        hidden_width: width of the two hidden layers of every coupling network.
+    """
+
+    latent_dim: int
+    num_steps: int = 5
+    hidden_width: int = 64
+
+    normalized = True
+
+    def __post_init__(self):
+        if self.latent_dim < 2:
+            raise UserError(
+                f"model.latent_dim={self.latent_dim}: a coupling splits the latent vector in two,"
+                " so it needs at least 2 dimensions"
+            )
+        parts.check_at_least_one(self, "prior", "num_steps", "hidden_width")
+
+    def init(self, key: jax.Array) -> dict:
+        """Parameters alpha; every array has a leading axis of steps, in the order z -> z0."""
+        return jax.vmap(self._init_step)(jax.random.split(key, self.num_steps))
+
+    def prepare(self, alpha: dict) -> dict:
+        """Nothing to prepare."""
+        return alpha
+
+    def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
+        """log p_alpha(z) in nats, Eq. 5; z [d]. The base contributes -(d/2) log 2 pi."""
+        z0, log_det = self._inverse_and_log_det(prepared, z)
+        return jnp.sum(jax.scipy.stats.norm.logpdf(z0)) + log_det
+
+    def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
+        """One exact draw z = f(z0), z0 ~ N(0, I), Eq. 1; [d]."""
+        return self.forward(prepared, jax.random.normal(key, (self.latent_dim,)))
+
+    def forward(self, prepared: dict, z0: jax.Array) -> jax.Array:
+        """z = f(z0), Eq. 1; [d]."""
+
+        def step(z, prepared_step):
+            return self._step(prepared_step).forward(z), None
+
+        return jax.lax.scan(step, z0, prepared, reverse=True)[0]
+
+    def inverse(self, prepared: dict, z: jax.Array) -> jax.Array:
+        """z0 = f^-1(z), [d]."""
+        return self._inverse_and_log_det(prepared, z)[0]
+
+    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
+        """-log p_alpha(z): Eq. 6 is minus its gradient with respect to alpha."""
+        del key
+        return -self.log_prob(prepared, z)
+
+    def _inverse_and_log_det(self, prepared: dict, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def step(z, prepared_step):
+            return self._step(prepared_step).inverse_and_log_det(z)
+
+        z0, log_dets = jax.lax.scan(step, z, prepared)
+        return z0, jnp.sum(log_dets)
+
+    def _init_step(self, key: jax.Array) -> dict:
+        raise NotImplementedError
+
+    def _step(self, prepared_step: dict) -> distrax.Bijector:
+        raise NotImplementedError
+
+
+class Conditioner(nn.Module):
+    """Two hidden layers relu(actnorm(h W)) and a zero-initialised output (h W + b) exp(3 s).
+
+    The hidden layers have no bias of their own, because their actnorm carries one.
+
+    Attributes:
+        hidden_width: width of both hidden layers.
+        features: width of the output.
+    """
+
+    hidden_width: int
+    features: int
+
+    @nn.compact
+    def __call__(self, first: jax.Array) -> jax.Array:
+        hidden = first
+        for i in range(2):
+            hidden = nn.Dense(
+                self.hidden_width,
+                use_bias=False,
+                kernel_init=nn.initializers.normal(KERNEL_STDDEV),
+                param_dtype=float,
+            )(hidden)
+            actnorm = self.param(f"actnorm_{i}", init_actnorm, self.hidden_width)
+            hidden = nn.relu(bijectors.ActNorm(**actnorm).inverse(hidden))
+        output = nn.Dense(self.features, kernel_init=nn.initializers.zeros, param_dtype=float)(
+            hidden
+        )
+        log_scale = self.param("log_scale", nn.initializers.zeros, (self.features,), float)
+        return output * jnp.exp(bijectors.LOG_SCALE_FACTOR * log_scale)
+
+
+def init_actnorm(key: jax.Array, width: int) -> dict:
+    """Small random biases and log-scales of an actnorm layer."""
+    bias_key, scale_key = jax.random.split(key)
+    return {
+        "bias": ACTNORM_STDDEV * jax.random.normal(bias_key, (width,)),
+        "log_scale": ACTNORM_STDDEV * jax.random.normal(scale_key, (width,)),
+    }

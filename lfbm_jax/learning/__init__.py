@@ -1,0 +1,330 @@
+"""Learning: the one objective of the grid prior x inference, and the one compiled update.
+
+Algorithm 1: infer z for every image of a batch, then one step of Adam on the prior (Eq. 6) and on
+the generator (Eq. 7). With an inference network the same objective is the negative of Eq. 24.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from lfbm_jax.devices import host_memory, sharding
+from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.learning import chains, schedules
+from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
+
+# Config section of optimizer settings for each group of parameters.
+OPTIMIZER_SECTIONS = Parameters(alpha="prior", beta="generator", phi="inference")
+
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that training changes.
+
+    Attributes:
+        step: finished iterations of Algorithm 1, int32 [].
+        parameters: alpha, beta, phi.
+        moments: Adam's moments for each of them.
+        average: the exponential moving average of the parameters, or empty where there is none.
+        chains: z of every training image, [N, d], or empty where inference keeps no chains.
+    """
+
+    step: jax.Array
+    parameters: Parameters
+    moments: Parameters
+    average: Parameters | tuple[()] = ()
+    chains: jax.Array | tuple[()] = ()
+
+
+def init_state(
+    config: ml_collections.ConfigDict, model: Model, num_images: int = 0
+) -> TrainState:
+    """The state before the first step of training on `num_images` images."""
+    # Compiled as a whole: op by op, the initialisers take many times as long.
+    parameters = jax.jit(model.init)(key_for(config.seed, Purpose.PARAMETERS))
+    started = chains.initial(model, config.model.latent_dim, config.seed, num_images)
+    return first_state(config, parameters)._replace(chains=started)
+
+
+def first_state(config: ml_collections.ConfigDict, parameters: Parameters) -> TrainState:
+    """The state before the first step, of parameters that are there already."""
+    moments = (
+        optimizer.init(group)
+        for optimizer, group in zip(_optimizers(config), parameters, strict=True)
+    )
+    average = parameters if config.train.ema_decay else ()
+    return TrainState(jnp.zeros((), jnp.int32), parameters, Parameters(*moments), average)
+
+
+def make_update(
+    config: ml_collections.ConfigDict, model: Model, steps_per_epoch: int
+) -> Callable[[TrainState, Example, int], tuple[TrainState, Metrics]]:
+    """The compiled update: several iterations of Algorithm 1 on all devices.
+
+    Returns:
+        A function of a replicated state (donated), examples with leading axes
+        [devices, steps, shard] and the number of steps to take of these, at most all. It returns
+        the new state and metrics with a leading axis of steps.
+    """
+    # jit: traced once, used twice.
+    train_step = jax.jit(functools.partial(_train_step, config, model, steps_per_epoch))
+
+    @functools.partial(
+        jax.pmap,
+        axis_name=sharding.AXIS,
+        in_axes=(None, 0, None),
+        out_axes=(None, None),
+        donate_argnums=(0,),
+    )
+    def update(state: TrainState, batches: Example, num_steps: jax.Array):
+        def body(i, carry):
+            state, history = carry
+            state, metrics = train_step(state, jax.tree.map(lambda array: array[i], batches))
+            history = jax.tree.map(lambda past, new: past.at[i].set(new), history, metrics)
+            return state, history
+
+        steps = batches.index.shape[0]
+        first = jax.tree.map(lambda array: array[0], batches)
+        _, metrics = _zeros_like_result(train_step, state, first)
+        history = jax.tree.map(lambda m: jnp.stack([m] * steps), metrics)
+        return jax.lax.fori_loop(0, num_steps, body, (state, history))
+
+    return update
+
+
+def compile_update(update: Callable, state: TrainState, examples: Example) -> Callable:
+    """`make_update`'s function, compiled before its first call for arguments of these shapes.
+
+    What compiling took is free again by then, so that a run's memory peaks at the larger of the
+    two, not at their sum.
+    """
+    if jax.process_count() > 1:
+        return update  # What pmap compiles ahead takes arrays of all processes, not of this one.
+    compiled = update.lower(state, examples, np.int32(1)).compile()
+    host_memory.release()
+    return compiled
+
+
+def objective(
+    model: Model, prepared: Parameters, frozen: Parameters, keys: dict, example: Example
+) -> tuple[jax.Array, Metrics]:
+    """-log p(x|z) + prior.loss(z) + log q(z|x) of one example, in nats, and what to log of it.
+
+    Where the example has a chain that is kept, its end z goes with the metrics, as "chain".
+
+    Args:
+        model: the model.
+        prepared: prepared parameters, to be differentiated.
+        frozen: the same without gradient; inference climbs their density.
+        keys: "inference" and "prior_loss", this example's own.
+        example: with the image as x in [-1, 1].
+    """
+    x, mask = example.image, example.mask
+    posterior = model.inference.infer(
+        prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask), example.start
+    )
+    z = posterior.z
+    image = model.decode(prepared, z)
+    log_p_x_given_z = model.log_p_x_given_mean(x, image, mask)
+    prior_loss = model.prior.loss(prepared.alpha, keys["prior_loss"], z)
+    loss = -log_p_x_given_z + prior_loss + posterior.log_q
+    metrics = {
+        "loss_generator": -log_p_x_given_z,
+        "loss_prior": prior_loss,
+        "log_joint": model.log_p_z(frozen, z) + log_p_x_given_z,
+        "mse": jnp.mean(jnp.square(x - image), where=None if mask is None else mask > 0),
+        **posterior.info,
+    }
+    if getattr(model.inference, "has_density", False) and model.prior.normalized:
+        metrics["elbo"] = -loss
+    if example.start is not None:
+        metrics["chain"] = z
+    return loss, metrics
+
+
+def _train_step(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    steps_per_epoch: int,
+    state: TrainState,
+    batch: Example,
+) -> tuple[TrainState, Metrics]:
+    """One iteration on one device's share of a batch.
+
+    With `train.prior_inference_updates` = U > 1 (Table 10), alpha and phi take U steps with fresh
+    noise; beta takes one, together with the last of them.
+    """
+    repeats = config.train.prior_inference_updates
+    compute = functools.partial(_gradients, config, model, batch)
+    apply = functools.partial(_apply_gradients, config, steps_per_epoch)
+
+    def update_all_but_generator(repeat, state):
+        state, gradients, _ = compute(repeat, state)
+        updated = apply(state, gradients)
+        return state._replace(
+            parameters=updated.parameters._replace(beta=state.parameters.beta),
+            moments=updated.moments._replace(beta=state.moments.beta),
+        )
+
+    if repeats > 1:
+        state = jax.lax.fori_loop(0, repeats - 1, update_all_but_generator, state)
+    state, gradients, metrics = compute(repeats - 1, state)
+    for section, group in zip(OPTIMIZER_SECTIONS, gradients, strict=True):
+        if jax.tree.leaves(group):
+            schedule = schedules.learning_rate(config.optimizer[section], steps_per_epoch)
+            metrics[f"grad_norm_{section}"] = optax.tree.norm(group)
+            metrics[f"learning_rate_{section}"] = jnp.asarray(schedule(state.step))
+    state = apply(state, gradients)._replace(step=state.step + 1)
+    if config.train.ema_decay:
+        state = state._replace(average=_average(config.train.ema_decay, state))
+    return state, metrics
+
+
+def _gradients(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    batch: Example,
+    repeat: jax.Array | int,
+    state: TrainState,
+) -> tuple[TrainState, Parameters, Metrics]:
+    """Gradients and metrics of the weighted mean over the examples of all devices.
+
+    A device goes through its share in microbatches and adds up their gradients. These are taken
+    with respect to the prepared parameters, and through `prepare` once at the end. The state comes
+    back with its chains, if there are any, where they stopped.
+    """
+    total_weight = jax.lax.psum(jnp.sum(batch.weight), sharding.AXIS)
+    prepared, through_prepare = jax.vjp(model.prepare, state.parameters)
+    step = state.step
+
+    def share_of_loss(prepared, examples, total_weight):
+        frozen = jax.lax.stop_gradient(prepared)
+
+        def one_example(example):
+            keys = {
+                "inference": key_for(config.seed, Purpose.INFERENCE, step, example.index, repeat),
+                "prior_loss": key_for(config.seed, Purpose.PRIOR_LOSS, step, example.index, repeat),
+            }
+            x, mask = to_unit_range(example.image), example.mask
+            if config.data.horizontal_flip:
+                key = key_for(config.seed, Purpose.FLIP, step, example.index)
+                x, mask = jax.tree.map(functools.partial(_flip, key), (x, mask))
+            example = example._replace(image=occlude(x, mask), mask=mask)
+            return (model.objective or objective)(model, prepared, frozen, keys, example)
+
+        def share(values):
+            return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight
+
+        losses, metrics = jax.vmap(one_example)(examples)
+        ends = metrics.pop("chain", None)
+        return share(losses), (jax.tree.map(share, metrics), ends)
+
+    of_microbatch = jax.jit(jax.grad(share_of_loss, has_aux=True))  # jit: traced once, used twice
+
+    def add_microbatch(total, examples):
+        gradients, (metrics, ends) = of_microbatch(prepared, examples, total_weight)
+        return jax.tree.map(jnp.add, total, (gradients, metrics)), ends
+
+    examples = chains.take_up(state.chains, batch)
+    microbatches = _microbatches(examples, config.train.microbatch_size)
+    first = jax.tree.map(lambda array: array[0], microbatches)
+    gradients, (metrics, _) = _zeros_like_result(of_microbatch, prepared, first, total_weight)
+    (gradients, metrics), ends = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
+    (gradients,) = through_prepare(gradients)
+    state = state._replace(chains=chains.keep(state.chains, batch, ends))
+    return state, *jax.lax.psum((gradients, metrics), sharding.AXIS)
+
+
+def _zeros_like_result(function: Callable, *args) -> Any:
+    """Zeros of the structure, shapes and types of function(*args)."""
+    result = jax.eval_shape(function, *args)
+    return jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), result)
+
+
+def _microbatches(batch: Example, size: int) -> Example:
+    """The batch with leading axes [microbatches, at most `size`], filled up with weight zero."""
+    total = batch.index.shape[0]
+    count = -(-total // (size or total))
+    fill = -total % count
+
+    def split(array):
+        filled = jnp.concatenate([array, array[:fill]])
+        return filled.reshape(count, -1, *array.shape[1:])
+
+    weight = jnp.pad(batch.weight, (0, fill)).reshape(count, -1)
+    return jax.tree.map(split, batch)._replace(weight=weight)
+
+
+def _apply_gradients(
+    config: ml_collections.ConfigDict,
+    steps_per_epoch: int,
+    state: TrainState,
+    gradients: Parameters,
+) -> TrainState:
+    """One step of Adam on every group of parameters; does not count the iteration."""
+    parameters, moments = [], []
+    groups = zip(
+        OPTIMIZER_SECTIONS,
+        _optimizers(config),
+        gradients,
+        state.parameters,
+        state.moments,
+        strict=True,
+    )
+    for section, optimizer, gradient, values, memory in groups:
+        settings = config.optimizer[section]
+        rate = schedules.learning_rate(settings, steps_per_epoch)(state.step)
+        if settings.clip_norm:
+            gradient = _clip(gradient, settings.clip_norm)
+        direction, memory = optimizer.update(gradient, memory)
+        parameters.append(jax.tree.map(functools.partial(_descend, rate), values, direction))
+        moments.append(memory)
+    return state._replace(parameters=Parameters(*parameters), moments=Parameters(*moments))
+
+
+def _clip(gradient: Any, norm: float) -> Any:
+    """The gradient of one group of parameters, scaled down where it is longer than `norm`."""
+    clip = optax.clip_by_global_norm(norm)
+    return clip.update(gradient, clip.init(gradient))[0]
+
+
+def _average(decay: float, state: TrainState) -> Parameters:
+    """The moving average with the parameters after `state.step` iterations taken in.
+
+    Parameters of i iterations ago count decay^i, divided by the sum of these weights, so that what
+    training began with has no part in it.
+    """
+    rate = (1 - decay) / -jnp.expm1(state.step * math.log(decay))
+    mix = functools.partial(_mix, rate)
+    return jax.tree.map(mix, state.average, state.parameters)
+
+
+def _mix(rate: jax.Array, average: jax.Array, value: jax.Array) -> jax.Array:
+    return (average + rate * (value - average)).astype(value.dtype)
+
+
+def _descend(rate: jax.Array, value: jax.Array, direction: jax.Array) -> jax.Array:
+    return (value - rate * direction).astype(value.dtype)
+
+
+def _optimizers(config: ml_collections.ConfigDict) -> Parameters:
+    """Adam without its learning rate, which follows the iteration, not the update."""
+    return Parameters(
+        *(
+            optax.scale_by_adam(config.optimizer[section].b1, config.optimizer[section].b2)
+            for section in OPTIMIZER_SECTIONS
+        )
+    )
+
+
+def _flip(key: jax.Array, x: jax.Array) -> jax.Array:
+    """The image [H, W, C] or, half of the time, its mirror image."""
+    return jnp.where(jax.random.bernoulli(key), x, x[:, ::-1])

@@ -1,0 +1,179 @@
+"""Is learning well? Warnings from the logged figures, each with the settings to turn.
+
+Chains diverge, the prior collapses or loses the latent vectors that are inferred, reconstructions
+stop getting better: each is one rule over the lines of `metrics.jsonl`. Nothing else is looked at,
+so that a resumed run, which reads its own lines again, warns as an uninterrupted one does.
+"""
+
+import collections
+import json
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from lfbm_jax.images.cache import Split
+
+FAR = 10.0  # Times the length of a standard normal vector, which a chain starts as.
+COLLAPSED = 3.0  # Nats of log-determinant an entry of z: samples e^3 = 20 times closer together.
+MISMATCH = 1.0  # Nats an entry of z by which inferred vectors are less probable than samples.
+SHRINKING = 0.9  # A mismatch that falls below this share of the one before is on the mend.
+UNEXPLAINED = 0.5  # Share of the images' variance that a finished model should be well below.
+PROGRESS = 0.02  # Relative; less is none.
+# How many readings in a row make a warning: of what is logged often, of what is taken with
+# samples, and of the reconstruction error.
+OFTEN, SELDOM, STALLED = 3, 2, 10
+
+IMAGES = 1000
+FILE = "health.jsonl"
+
+
+def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """What a run was warned of: dictionaries of step, problem and message."""
+    path = workdir / FILE
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class Monitor:
+    """Warns once of each problem: on the terminal and in `health.jsonl` of the work directory.
+
+    Args:
+        workdir: the work directory; the lines of its `metrics.jsonl` count as seen.
+        config: of the run.
+        normalized: whether the prior's density is.
+        training: the training images; how much they vary is what reconstructions are held against.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        config: ml_collections.ConfigDict,
+        normalized: bool,
+        training: Split,
+    ):
+        self._config = config
+        self._dim = config.model.latent_dim
+        self._normalized = normalized
+        images = training.spread(IMAGES) / np.float32(127.5)
+        self._variance = float(np.mean(np.var(images, axis=0)))
+        self._history: dict[str, list[float]] = collections.defaultdict(list)
+        self._warned: set[str] = set()
+        self._path = workdir / FILE
+        self._path.unlink(missing_ok=True)
+        metrics = workdir / "metrics.jsonl"
+        if metrics.exists():
+            for line in metrics.read_text(encoding="utf-8").splitlines():
+                figures = json.loads(line)
+                self.update(figures.pop("step"), figures)
+
+    def update(self, step: int, figures: dict[str, float]) -> list[str]:
+        """Takes one line of metrics in; returns what there is to warn of that was not before."""
+        for name, value in figures.items():
+            self._history[name].append(value)
+        messages = []
+        for problem, message in self._problems():
+            if problem not in self._warned:
+                self._warned.add(problem)
+                messages.append(message)
+                line = {"step": step, "problem": problem, "message": message}
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+        return messages
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        rules = (
+            self._chains_far,
+            self._chains_steep,
+            self._prior_collapsed,
+            self._prior_mismatch,
+            self._reconstruction_stalled,
+        )
+        for rule in rules:
+            message = rule()
+            if message:
+                yield rule.__name__.removeprefix("_"), message
+
+    def _chains_far(self) -> str | None:
+        """‖z‖ is many times that of the vector the chain started as."""
+        norms = self._last("train/norm_z", OFTEN)
+        normal = math.sqrt(self._dim)
+        if norms and min(norms) > FAR * normal:
+            return (
+                f"chains diverge: the norm of z is {norms[-1]:.3g}, of a standard normal vector"
+                f" {normal:.3g}; lower inference.step_size or optimizer.prior.learning_rate"
+            )
+        return None
+
+    def _chains_steep(self) -> str | None:
+        """The last step alone went farther than a standard normal vector is long."""
+        prior = self._last("train/grad_norm_log_prior", OFTEN)
+        likelihood = self._last("train/grad_norm_log_likelihood", OFTEN)
+        step_size = self._config.inference.get("step_size", 0)
+        if not (prior and likelihood and step_size):
+            return None
+        # The gradient of the log joint is at least as long as their difference.
+        drifts = [step_size**2 / 2 * abs(a - b) for a, b in zip(prior, likelihood, strict=True)]
+        if min(drifts) > math.sqrt(self._dim):
+            steeper = likelihood[-1] > prior[-1]
+            return (
+                f"chains diverge: the gradient (norm {likelihood[-1]:.3g} of the likelihood,"
+                f" {prior[-1]:.3g} of the prior) moves z by {drifts[-1]:.3g} in one step; lower"
+                " inference.step_size, or"
+                f" {'raise model.sigma' if steeper else 'lower optimizer.prior.learning_rate'}"
+            )
+        return None
+
+    def _prior_collapsed(self) -> str | None:
+        """The log-determinant of z -> z0 ran away: samples all alike, or all over the place.
+
+        Its mean over samples is E[log p(z)] + d/2 (1 + log 2 pi), as E[log q0(z0)] is known.
+        """
+        log_p_z = self._last("sample/log_p_z", SELDOM)
+        if not log_p_z or not self._normalized:
+            return None
+        constant = (1 + math.log(2 * math.pi)) / 2
+        log_dets = [value / self._dim + constant for value in log_p_z]
+        if min(map(abs, log_dets)) > COLLAPSED:
+            return (
+                f"the prior {'collapses' if log_dets[-1] > 0 else 'explodes'}: its log-determinant"
+                f" is {log_dets[-1]:.3g} nats an entry of z; lower optimizer.prior.learning_rate,"
+                " set optimizer.prior.clip_norm, or inference.noise=True where it is off"
+            )
+        return None
+
+    def _prior_mismatch(self) -> str | None:
+        """Inferred vectors are much less probable than the prior's own samples, and stay so."""
+        gaps = [nats / self._dim for nats in self._last("sample/mismatch", SELDOM)]
+        if gaps and min(gaps) > MISMATCH and gaps[-1] > SHRINKING * gaps[0]:
+            return (
+                f"the prior loses the inferred z: they are {gaps[-1]:.3g} nats an entry less"
+                " probable than its samples, and it does not catch up; raise"
+                " optimizer.prior.learning_rate or train.prior_inference_updates, or lower"
+                " inference.step_size"
+            )
+        return None
+
+    def _reconstruction_stalled(self) -> str | None:
+        """No progress although much of the images' variance is left."""
+        errors = self._history["train/mse"]
+        recent, before = errors[-STALLED:], errors[:-STALLED]
+        if not before or len(recent) < STALLED:
+            return None
+        share = float(np.median(recent)) / self._variance
+        if share > UNEXPLAINED and min(recent) > (1 - PROGRESS) * min(before):
+            return (
+                f"reconstruction stalls: train/mse is {recent[-1]:.3g}, {share:.0%} of the"
+                " variance of the images; raise inference.num_steps or inference.step_size, lower"
+                " model.sigma, or change optimizer.generator.learning_rate"
+            )
+        return None
+
+    def _last(self, name: str, count: int) -> list[float]:
+        """The last readings of a figure, none while there are fewer than `count`."""
+        values = self._history[name][-count:]
+        return values if len(values) == count else []

@@ -1,0 +1,63 @@
+"""Learning rates as Optax schedules of the iteration, chosen in the config."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.runs import parts
+
+SCHEDULES = ("per_epoch", "constant", "cosine")
+
+
+def learning_rate(settings: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    """The rate of one group of parameters, a function of the finished iterations.
+
+    `per_epoch`, the paper's: `learning_rate`, multiplied by `decay_per_epoch` after every epoch.
+    `constant`: `learning_rate`. `cosine`: half a cosine from there to 0 at iteration `decay_steps`.
+    Each is multiplied by a ramp from 1 / `warmup_steps` up to 1 over the first `warmup_steps`
+    iterations, which moves neither the epochs nor the end.
+
+    A rate depends on the settings and the iteration alone, never on how long this run is to last:
+    a run that is made longer goes on as if it had been planned so.
+
+    Args:
+        settings: a section of `optimizer`.
+        steps_per_epoch: iterations an epoch.
+    """
+    base = settings.learning_rate
+    if settings.schedule == "cosine":
+        schedule = optax.cosine_decay_schedule(base, settings.decay_steps)
+    elif settings.schedule == "per_epoch":
+        schedule = optax.exponential_decay(
+            base, steps_per_epoch, settings.decay_per_epoch, staircase=True
+        )
+    else:
+        schedule = optax.constant_schedule(base)
+    ramp = optax.constant_schedule(1.0)
+    if settings.warmup_steps > 1:
+        first = 1 / settings.warmup_steps
+        ramp = optax.linear_schedule(first, 1.0, settings.warmup_steps - 1)
+
+    def rate(step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, float)  # Optax would compute in float32 from an int32.
+        return ramp(step) * schedule(step)
+
+    return rate
+
+
+def check(section: str, settings: ml_collections.ConfigDict) -> None:
+    """Raises UserError for settings of `optimizer.<section>` that give no schedule."""
+    if settings.schedule not in SCHEDULES:
+        near = parts.did_you_mean(settings.schedule, list(SCHEDULES))
+        raise UserError(f"optimizer.{section}.schedule={settings.schedule!r}: {near}")
+    if settings.schedule == "cosine" and settings.decay_steps < 1:
+        raise UserError(
+            f"optimizer.{section}.decay_steps={settings.decay_steps}: the cosine schedule needs"
+            " the iteration at which the rate reaches 0"
+        )
+    if settings.warmup_steps < 0:
+        raise UserError(
+            f"optimizer.{section}.warmup_steps={settings.warmup_steps}: must be at least 0"
+        )

@@ -1,0 +1,138 @@
+"""Reports: one JSON file a task with its setting, and an index that puts them side by side."""
+
+import functools
+import json
+import math
+import pathlib
+import platform
+import subprocess
+from importlib import metadata
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from lfbm_jax.learning import health
+from lfbm_jax.reports import page, plots
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
+
+
+class ReportWriter:
+    """Collects what one task has to say and writes `reports/<task>.json`.
+
+    Args:
+        workdir: the work directory.
+        task: its name.
+        step: how many iterations trained the model.
+        config: of the run.
+        averaged: whether it has the moving average of the parameters; the files are then named
+            `<task>_averaged`.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        task: str,
+        step: int,
+        config: ml_collections.ConfigDict,
+        averaged: bool = False,
+    ):
+        self._folder = workdir / "reports"
+        self._task = task + ("_averaged" if averaged else "")
+        self._step = step
+        self._paper = config.paper.get(task)
+        self._setup: dict[str, Any] = {"data": config.data.name, "seed": config.seed}
+        if averaged:
+            self._setup["parameters"] = f"moving average, decay {config.train.ema_decay}"
+        self.pictures: list[pathlib.Path] = []
+
+    def describe(self, **setting: Any) -> None:
+        """Adds to the report's setup: split, range, settings, ..."""
+        self._setup |= setting
+
+    def picture(self, name: str, picture: np.ndarray) -> None:
+        """Saves a uint8 picture [H, W, 3] as `reports/<task>_<name>.png`."""
+        path = plots.save(picture, self._folder / f"{self._task}_{name}.png")
+        self.pictures.append(path)
+
+    def write(self, figures: dict[str, float]) -> pathlib.Path:
+        """Writes the report; FloatingPointError where a figure is not finite."""
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"task {self._task}: {name} is {value}, so no report")
+        report = {
+            "task": self._task,
+            "step": self._step,
+            "figures": figures,
+            "paper": None if self._paper is None else dict(self._paper),
+            "setup": self._setup
+            | {"pictures": [picture.name for picture in self.pictures]}
+            | environment(),
+        }
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{self._task}.json"
+        path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+        return path
+
+
+def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `reports/index.md` and `index.html` from the reports that are there; their paths."""
+    folder = workdir / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    reports = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    ]
+    title = f"Reports of {workdir.resolve().name}"
+    config = workdir / "config.json"
+    texts = {
+        "index.md": _markdown(title, reports, health.read(workdir)),
+        "index.html": page.render(
+            title, reports, folder, config.read_text(encoding="utf-8") if config.exists() else ""
+        ),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
+
+
+def _markdown(title: str, reports: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> str:
+    lines = [f"# {title}", ""]
+    lines += [f"Warning at step {each['step']}: {each['message']}\n" for each in warnings]
+    for report in reports:
+        lines += [f"## {report['task']}, step {report['step']}", ""]
+        lines += ["| figure | ours | paper |", "|---|---|---|"]
+        rows = page.figure_rows(report["figures"], report["paper"])
+        lines += [f"| {name} | {ours} | {paper} |" for name, ours, paper in rows]
+        lines += [""] + [f"![{name}]({name})" for name in report["setup"]["pictures"]] + [""]
+        setup = {k: v for k, v in report["setup"].items() if k != "pictures"}
+        lines += ["Setting: " + ", ".join(f"{k} {v}" for k, v in setup.items()), ""]
+    return "\n".join(lines)
+
+
+@functools.cache
+def environment() -> dict[str, Any]:
+    """Versions, commit and device: what one must know to repeat a figure."""
+    devices = jax.devices()
+    return {
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """The commit of the source tree, marked where files differ from it; "unknown" outside git."""
+    try:
+        git = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return git.stdout.strip()

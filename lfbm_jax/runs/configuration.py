@@ -1,0 +1,191 @@
+"""The keys every config has, and variants: `--config=configs/svhn.py:prior=gaussian,smoke`."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.inference import langevin
+from lfbm_jax.learning import schedules
+from lfbm_jax.runs import parts
+
+# `precision` and the precision of matrix products on accelerators that goes with it.
+PRECISIONS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
+
+# A variant changes a config in place; one written `name=value` gets the value as text.
+Variant = Callable[[ml_collections.ConfigDict, str], None]
+
+
+def base() -> ml_collections.ConfigDict:
+    """A config with every key, in the setting of the paper's SVHN experiment where it has one."""
+    return ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "data": {
+                "source": "tfds",  # module of lfbm_jax.data
+                "name": "",  # the data set, and the name of its cache
+                "dir": "",  # where the source's files lie
+                "manual_dir": "",  # original archives for TFDS, where it may not download
+                "cache_dir": "",  # '': lfbm_jax in the user's cache folder
+                "image_size": 32,  # height and width in pixels
+                "channels": 3,
+                "crop": "",  # '', 'center' or 'top,left,height,width', before resizing
+                "horizontal_flip": False,  # mirror a random half of the training images
+                "test_fraction": 0.0,  # share held out where the source has no test split
+                "exclude_labels": (),  # classes left out of training
+                "num_train": 0,  # at most so many training images; 0: all
+                "mask": "",  # hides pixels of the training images, as "salt_and_pepper:0.5" does
+            },
+            "model": {"latent_dim": 100, "sigma": 0.3},
+            "prior": parts.defaults("prior", "glow"),
+            "generator": parts.defaults("generator", "convnet"),
+            "inference": parts.defaults("inference", "langevin"),
+            "eval_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
+            "baseline": {"name": ""},  # module of lfbm_jax.baselines; '': none
+            "optimizer": {
+                section: {
+                    "learning_rate": 4e-4,
+                    "b1": 0.5,
+                    "b2": 0.999,
+                    "schedule": "per_epoch",  # or constant, cosine: see schedules.py
+                    "decay_per_epoch": 0.998,  # of per_epoch
+                    "decay_steps": 0,  # of cosine: the iteration at which the rate reaches 0
+                    "warmup_steps": 0,  # iterations of a linear ramp, with any schedule
+                    "clip_norm": 0.0,  # greatest norm of the group's gradient; 0: no clipping
+                }
+                for section in ("generator", "prior", "inference")
+            },
+            "train": {
+                "batch_size": 100,
+                "num_epochs": 200,
+                "num_steps": 0,  # wins over num_epochs where not 0
+                "prior_inference_updates": 1,  # updates of alpha and phi for one of beta (Table 10)
+                "microbatch_size": 0,  # examples a device works on at once; 0: its share of a batch
+                "ema_decay": 0.0,  # of the parameters' moving average, evaluated too; 0: none
+                "steps_per_call": 1,  # iterations between looks at the host
+                "log_every": 100,  # these three are rounded up to whole calls
+                "sample_every": 1000,
+                "checkpoint_every": 1000,
+            },
+            "metrics": {
+                "inception_weights": "",  # the FID network's: a file, or "download"; '': no FID
+                "fid_statistics": "",  # .npz of training images; '': made once, in their cache
+            },
+            "tasks": ("generate", "reconstruct"),
+            "task": parts.task_settings("SETTINGS"),
+            "paper": {},  # the paper's figures for each task, printed beside ours
+            "precision": "float32",  # or tensorfloat32, bfloat16
+            "deterministic": False,  # bit-for-bit repeatable on GPUs too, at some cost
+        }
+    )
+
+
+def finish(
+    config: ml_collections.ConfigDict, variants: str, own: Mapping[str, Variant] | None = None
+) -> ml_collections.ConfigDict:
+    """Applies variants in the order written, `smoke` after all others, then locks the config.
+
+    Args:
+        config: from `base`, with an experiment's values.
+        variants: comma-separated; `smoke`, `<section>=<module>` such as `prior=gaussian`, which
+            installs that module's default settings, `mask=<mask>` such as `mask=random_box:12`,
+            which learns from images that are occluded so, and the experiment's own.
+        own: name -> function of (config, value) for the experiment's own variants.
+    """
+    known = {section: _switch(section) for section in parts.SECTIONS}
+    known |= {"smoke": _smoke, "mask": _mask} | (own or {})
+    for variant in sorted(filter(None, variants.split(",")), key="smoke".__eq__):
+        name, _, value = variant.partition("=")
+        if name not in known:
+            raise UserError(f"config variant {name!r}: {parts.did_you_mean(name, list(known))}")
+        known[name](config, value)
+    return config.lock()
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for values that no part checks by itself."""
+    if config.precision not in PRECISIONS:
+        near = parts.did_you_mean(config.precision, list(PRECISIONS))
+        raise UserError(f"precision={config.precision!r}: {near}")
+    at_least_one = (
+        "batch_size",
+        "prior_inference_updates",
+        "steps_per_call",
+        "log_every",
+        "sample_every",
+        "checkpoint_every",
+    )
+    for key in at_least_one:
+        _require(config.train[key] >= 1, f"train.{key}", config.train[key], "at least 1")
+    for key in ("num_epochs", "num_steps", "microbatch_size"):
+        _require(config.train[key] >= 0, f"train.{key}", config.train[key], "at least 0")
+    for section, settings in config.optimizer.items():
+        for key, upper in (("learning_rate", math.inf), ("decay_per_epoch", math.inf)):
+            value = settings[key]
+            _require(0 < value < upper, f"optimizer.{section}.{key}", value, "positive")
+        for key in ("b1", "b2"):
+            value = settings[key]
+            _require(0 <= value < 1, f"optimizer.{section}.{key}", value, "in [0, 1)")
+        clip_norm = settings.clip_norm
+        _require(clip_norm >= 0, f"optimizer.{section}.clip_norm", clip_norm, "at least 0")
+        schedules.check(section, settings)
+    ema_decay = config.train.ema_decay
+    _require(0 <= ema_decay < 1, "train.ema_decay", ema_decay, "in [0, 1)")
+    for name in config.tasks:
+        task = parts.find("tasks", name, "tasks")
+        if hasattr(task, "check"):
+            task.check(config)
+
+
+def _require(fine: bool, field: str, value: Any, wanted: str) -> None:
+    if not fine:
+        raise UserError(f"{field}={value}: must be {wanted}")
+
+
+def _switch(section: str) -> Variant:
+    def switch(config: ml_collections.ConfigDict, name: str) -> None:
+        config[section] = parts.defaults(section, name)
+
+    return switch
+
+
+def _mask(config: ml_collections.ConfigDict, mask: str) -> None:
+    """Learning from occluded images, and their recovery (section 4.6)."""
+    config.data.mask = mask
+    config.tasks = ("recover", "generate")
+
+
+def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
+    """Two steps of a narrow network on made-up images: seconds, and no data set needed."""
+    config.data.source = "synthetic"
+    config.data.test_fraction = 0.25
+    *hidden, last = config.generator.layers
+    config.generator.layers = (*_narrowed(hidden), last)
+    for section, num_steps in (("inference", 2), ("eval_inference", 3), ("baseline", 2)):
+        settings = config[section]
+        if "num_steps" in settings:
+            settings.num_steps = num_steps
+        if "layers" in settings:
+            settings.layers = _narrowed(settings.layers)
+        if "flow_steps" in settings:
+            settings.update({"flow_steps": 2, "hidden_width": 8})
+        if "tune_every" in settings:
+            settings.update({"tune_every": 1, "tune_images": 1})
+    config.train.update(
+        {
+            "batch_size": 4,
+            "num_steps": 2,
+            "steps_per_call": 1,
+            "log_every": 1,
+            "sample_every": 2,
+            "checkpoint_every": 1,
+        }
+    )
+    config.task.update(parts.task_settings("SMOKE"))
+
+
+def _narrowed(layers: Sequence[tuple]) -> tuple:
+    """The same layers with a 64th of the features, at least four."""
+    return tuple((max(4, features // 64), *rest) for features, *rest in layers)

@@ -1,0 +1,58 @@
+"""Crash reports: what one needs to know of a run that failed, kept beside it."""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from lfbm_jax.errors import Interrupted, UserError
+from lfbm_jax.reports.report import environment
+
+LAST_METRICS = 5
+
+
+@contextlib.contextmanager
+def reported(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Writes `crash.json` into the work directory where the work inside fails; the error goes on.
+
+    A mistake of the user's leaves none, its one line says all; nor does a signal. The report holds
+    the error, its traceback, the command, the last lines of `metrics.jsonl`, versions, devices and
+    the config.
+    """
+    try:
+        yield
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:
+        path = workdir / "crash.json"
+        try:
+            report = json.dumps(_report(error, workdir, config), indent=2, default=str)
+            path.write_text(report + "\n", encoding="utf-8")
+            print(f"crash report: {path}", file=sys.stderr, flush=True)
+        except OSError as second:  # A full disk, say; the first error matters more.
+            print(f"no crash report: {second}", file=sys.stderr, flush=True)
+        raise
+
+
+def _report(
+    error: Exception, workdir: pathlib.Path, config: ml_collections.ConfigDict
+) -> dict[str, Any]:
+    try:
+        lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": sys.argv,
+        "error": f"{type(error).__name__}: {error}",
+        "traceback": "".join(traceback.format_exception(error)).splitlines(),
+        "last_metrics": [json.loads(line) for line in lines[-LAST_METRICS:]],
+        **environment(),
+        "config": config.to_dict(),
+    }

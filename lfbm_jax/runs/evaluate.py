@@ -1,0 +1,28 @@
+"""Runs the configured tasks on a trained model and writes the reports."""
+
+import pathlib
+
+from lfbm_jax.images.cache import Cache
+from lfbm_jax.reports import report
+from lfbm_jax.runs import parts
+from lfbm_jax.trained.api import TrainedModel
+
+
+def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Runs every task of the config; returns the paths of what a person would look at.
+
+    Where the parameters' moving average is kept, every task runs a second time, with that.
+    """
+    config = trained.config
+    paths = []
+    for name in config.tasks:
+        task = parts.find("tasks", name, "tasks")
+        for averaged in (False, True):
+            model = trained.averaged if averaged else trained
+            if model is None:
+                continue
+            print(f"task {name}{', averaged parameters' if averaged else ''} ...", flush=True)
+            writer = report.ReportWriter(workdir, name, model.step, config, averaged)
+            paths.append(writer.write(task.run(model, data, config, writer)))
+            paths += writer.pictures
+    return [*paths, *report.write_index(workdir)]

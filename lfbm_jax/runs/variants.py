@@ -1,0 +1,207 @@
+"""The paper's grid of priors and inference methods as variants of every config: `:lebm,smoke`.
+
+| variant | prior | inference |
+|---|---|---|
+| none | flow | short-run chains (LFBM-MCMC) |
+| `lfbm_vae` | flow | Gaussian encoder and inverse autoregressive flow |
+| `lebm` | energy | short-run chains |
+| `abp` | Gaussian | short-run chains |
+| `vae` | Gaussian | Gaussian encoder |
+| `realnvp`, `nice` | another flow, with as many steps and as wide | as it was |
+| `long_run` | as it was | chains of five times as many steps |
+| `persistent` | as it was | chains that go on where they stopped an epoch before |
+| `rae` | a mixture fitted afterwards | encoder without noise, regularised generator |
+| `ae` | a mixture fitted afterwards | encoder without noise, nothing regularised |
+| `two_stage_vae` | a second VAE fitted afterwards | Gaussian encoder, learned sigma |
+| `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
+
+Each changes some settings of a config that is otherwise as its file says, so that they combine:
+`lebm,long_run`, `lebm,inference=encoder`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.layers import convolutions
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import parts
+from lfbm_jax.runs.configuration import Variant
+
+LONG_RUN = 5  # ours
+# The energy's learning rate for one of the generator's where none is given (ours): as in LEBM.
+ENERGY_RATE = 2e-5 / 1e-4
+# Of the LEBM authors' code; their other settings are the energy prior's defaults.
+LEBM = {
+    "optimizer.generator.learning_rate": 1e-4,
+    "optimizer.prior.learning_rate": 2e-5,
+    "inference.num_steps": 20,
+}
+FLOWS = ("glow", "realnvp", "nice")
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What the variants of the grid have to know of an experiment.
+
+    Attributes:
+        paper: (method, config) -> the paper's figures by task, empty where it has none.
+        encoder: layers of the inference network before its heads (Table 8); empty: the generator's,
+            mirrored.
+        flow: steps and hidden width of the inverse autoregressive flow.
+        amortised: dotted settings of the models with an inference network.
+        lebm: dotted settings of the models with an energy prior.
+    """
+
+    paper: Callable[[str, ml_collections.ConfigDict], dict] = lambda method, config: {}
+    encoder: tuple[tuple[int, int, int, int], ...] = ()
+    flow: tuple[int, int] = (5, 200)
+    amortised: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    lebm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def variants(self) -> dict[str, Variant]:
+        """Name -> function of (config, value), for `config.finish`."""
+        own = {
+            "prior": _set_prior,
+            "inference": self._infer_by,
+            "abp": lambda config, _: _set_prior(config, "gaussian"),
+            "lebm": self._lebm,
+            "lfbm_vae": lambda config, _: self._amortise(config, "iaf"),
+            "vae": self._vae,
+            "realnvp": lambda config, _: _set_flow(config, "realnvp"),
+            "nice": lambda config, _: _set_flow(config, "nice"),
+            "long_run": _long_run,
+            "persistent": _persistent,
+            "rae": self._rae,
+            "ae": self._autoencoder,
+            "two_stage_vae": lambda config, _: self._amortise_baseline(config, "two_stage_vae"),
+            "sri": _sri,
+            "sri_l5": _sri_l5,
+        }
+        return {name: self._with_figures(variant) for name, variant in own.items()}
+
+    def figures(self, config: ml_collections.ConfigDict) -> dict:
+        """The paper's figures for the model that a config describes now."""
+        method = paper.method(config)
+        return self.paper(method, config) if method in paper.TABLE_2_METHODS else {}
+
+    def encoder_layers(self, config: ml_collections.ConfigDict) -> tuple:
+        """Layers of the inference network for the config's images."""
+        return self.encoder or convolutions.symmetric(config.generator.layers)
+
+    def _with_figures(self, variant: Variant) -> Variant:
+        """The variant, after which the config holds the paper's figures for the new model."""
+
+        def change(config: ml_collections.ConfigDict, value: str) -> None:
+            variant(config, value)
+            if config.paper:  # Else something about the config is not the paper's.
+                config.paper = self.figures(config)
+
+        return change
+
+    def _infer_by(self, config: ml_collections.ConfigDict, name: str) -> None:
+        """Switches inference in training; by a network, also in evaluation, there without noise."""
+        settings = parts.defaults("inference", name)
+        if "layers" in settings:
+            settings["layers"] = self.encoder_layers(config)
+            if name == "iaf":
+                settings["flow_steps"], settings["hidden_width"] = self.flow
+            config.eval_inference = settings | {"noise": False}
+        config.inference = settings
+
+    def _lebm(self, config: ml_collections.ConfigDict, _: str) -> None:
+        _set_prior(config, "energy")
+        rate = ENERGY_RATE * config.optimizer.generator.learning_rate
+        config.optimizer.prior.learning_rate = rate
+        config.update_from_flattened_dict(self.lebm)
+
+    def _amortise(self, config: ml_collections.ConfigDict, name: str) -> None:
+        """Infers by a network that learns at the generator's rates, where none are given."""
+        self._infer_by(config, name)
+        for key in ("learning_rate", "decay_per_epoch"):
+            config.optimizer.inference[key] = config.optimizer.generator[key]
+        config.update_from_flattened_dict(self.amortised)
+
+    def _vae(self, config: ml_collections.ConfigDict, _: str) -> None:
+        _set_prior(config, "gaussian")
+        self._amortise(config, "encoder")
+
+    def _amortise_baseline(self, config: ml_collections.ConfigDict, name: str) -> None:
+        """The VAE's networks and rates under another objective, all parameters learning at once."""
+        self._vae(config, "")
+        config.train.prior_inference_updates = 1
+        config.baseline = parts.defaults("baseline", name)
+
+    def _rae(self, config: ml_collections.ConfigDict, _: str) -> None:
+        self._amortise_baseline(config, "rae")
+        config.inference.noise = config.eval_inference.noise = False
+
+    def _autoencoder(self, config: ml_collections.ConfigDict, _: str) -> None:
+        self._rae(config, "")
+        weights = {"regularizer_weight": 0.0, "latent_weight": 0.0}
+        config.baseline.update({"regularizer": "none"} | weights)
+
+
+def table_10(
+    sigma: float, generator: float, prior: float, inference: float, updates: int, batch_size: int
+) -> dict[str, Any]:
+    """A column of Table 10: sigma, learning rates, updates of prior and inference model, batch."""
+    rates = {"generator": generator, "prior": prior, "inference": inference}
+    return {
+        "model.sigma": sigma,
+        "train.batch_size": batch_size,
+        "train.prior_inference_updates": updates,
+        **{f"optimizer.{name}.learning_rate": rate for name, rate in rates.items()},
+        **{f"optimizer.{name}.decay_per_epoch": 0.99 for name in rates},
+    }
+
+
+def _set_prior(config: ml_collections.ConfigDict, name: str) -> None:
+    config.prior = parts.defaults("prior", name)
+
+
+def _set_flow(config: ml_collections.ConfigDict, name: str) -> None:
+    size = {}
+    if config.prior.name in FLOWS:
+        size = {key: config.prior[key] for key in ("num_steps", "hidden_width")}
+    config.prior = parts.defaults("prior", name) | size
+
+
+def _chain(config: ml_collections.ConfigDict, variant: str) -> ml_collections.ConfigDict:
+    """The settings of the chain that a variant is about to change; UserError if there is none."""
+    if "num_steps" not in config.inference:
+        raise UserError(
+            f"config variant {variant!r}: inference={config.inference.name} has no chain;"
+            " leave one of the two out"
+        )
+    return config.inference
+
+
+def _long_run(config: ml_collections.ConfigDict, _: str) -> None:
+    _chain(config, "long_run").num_steps *= LONG_RUN
+    config.paper = {}
+
+
+def _persistent(config: ml_collections.ConfigDict, _: str) -> None:
+    """Chains that are kept; they belong to one image, not to its mirror image."""
+    chain = _chain(config, "persistent").to_dict()
+    config.inference = parts.defaults("inference", "persistent") | chain | {"name": "persistent"}
+    config.data.horizontal_flip = False
+
+
+def _sri(config: ml_collections.ConfigDict, _: str) -> None:
+    """Noise-free chains; the step size of the config is where the search begins."""
+    chain = _chain(config, "sri")
+    _set_prior(config, "gaussian")
+    chain.noise = False
+    config.baseline = parts.defaults("baseline", "sri")
+
+
+def _sri_l5(config: ml_collections.ConfigDict, _: str) -> None:
+    """Five layers, each of as many entries as z has otherwise."""
+    _sri(config, "")
+    config.baseline.num_layers = 5
+    config.model.latent_dim *= 5

@@ -1,0 +1,157 @@
+"""The work directory's config.json: written once, and held against every later command."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import ml_collections
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.files import atomic
+from lfbm_jax.runs import configuration, parts
+
+# What may differ between commands on one work directory, because it does not change what a
+# training step computes.
+FREE = (
+    "data.cache_dir",
+    "data.dir",
+    "data.manual_dir",
+    "eval_inference.",
+    "metrics.",
+    "paper.",
+    "task.",
+    "tasks",
+    "train.checkpoint_every",
+    "train.log_every",
+    "train.num_epochs",
+    "train.num_steps",
+    "train.sample_every",
+)
+
+
+def lock(workdir: pathlib.Path) -> TextIO:
+    """Makes the work directory and keeps other runs from training in it.
+
+    Returns:
+        A file that holds the lock until it is closed or the process ends, in whatever way.
+
+    Raises:
+        UserError: another run is at work there, or it cannot be written.
+    """
+    with _blaming(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"--workdir={workdir}: another run is training there; wait for it or choose another"
+            " --workdir (several processes of one run need --coordinator)"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        print(f"warning: {workdir} cannot be locked; start no second run there", flush=True)
+    return file
+
+
+def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the work directory, or checks that it was made with this config.
+
+    Raises:
+        UserError: it was made with another config (the differing keys are named), or it is not
+            a work directory, or it cannot be written.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        difference = differences(read_config(workdir), plain(config))
+        if difference:
+            raise UserError(
+                f"--workdir={workdir} was made with another config: {'; '.join(difference)};"
+                " choose another --workdir, or give the config it was made with"
+            )
+    elif (workdir / "checkpoints").exists():
+        raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
+    with _blaming(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as temporary:
+            temporary.write_text(json.dumps(plain(config), indent=2) + "\n", encoding="utf-8")
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """config.json as nested dictionaries."""
+    path = workdir / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--workdir={workdir}: no run there (config.json is missing)") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
+
+
+def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+    """config.json as the locked config that it was written from.
+
+    Keys that did not exist when it was written have their defaults.
+    """
+    config = _completed(_with_tuples(read_config(workdir)), configuration.base().to_dict())
+    return ml_collections.ConfigDict(config).lock()
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `key: old -> new` for the keys that must agree and do not."""
+    old, new = flat(old), flat(new)
+    absent = "(absent)"
+    return [
+        f"{key}: {old.get(key, absent)!r} there, {new.get(key, absent)!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if not key.startswith(FREE) and old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+@contextlib.contextmanager
+def _blaming(workdir: pathlib.Path) -> Iterator[None]:
+    """Turns a full disk, or a folder that cannot be written, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be written ({error.strerror}): mend that or choose another"
+        ) from error
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """As JSON sees it: tuples are lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _completed(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The config with the keys that it lacks; a part brings the defaults of its settings itself."""
+    inner = {
+        key: _completed(value, defaults[key])
+        for key, value in config.items()
+        if isinstance(value, dict) and key in defaults and key not in parts.SECTIONS
+    }
+    return defaults | config | inner
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists, which is what JSON makes of tuples, as tuples again."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found

@@ -1,0 +1,62 @@
+"""Where a run's figures and pictures go: metrics.jsonl, TensorBoard and PNG folders."""
+
+import json
+import pathlib
+
+import numpy as np
+import tensorboardX
+
+from lfbm_jax.files import atomic
+from lfbm_jax.reports import plots
+
+
+class Writer:
+    """Writes figures and pictures of training into the work directory.
+
+    On resume, lines of `metrics.jsonl` later than the restored step are dropped first, and
+    TensorBoard is told to forget them, so that a resumed run leaves the same record as an
+    uninterrupted one.
+
+    Args:
+        workdir: the work directory.
+        resume_step: the step that training goes on from, 0 at the start.
+    """
+
+    def __init__(self, workdir: pathlib.Path, resume_step: int):
+        self._workdir = workdir
+        path = workdir / "metrics.jsonl"
+        _truncate_after(path, resume_step)
+        self._metrics = path.open("a", encoding="utf-8")
+        self._tensorboard = tensorboardX.SummaryWriter(
+            str(workdir), purge_step=resume_step + 1 if resume_step else None
+        )
+
+    def scalars(self, step: int, figures: dict[str, float]) -> None:
+        """One line of metrics.jsonl, on disk when this returns, and one point a curve."""
+        self._metrics.write(json.dumps({"step": step} | figures, allow_nan=False) + "\n")
+        self._metrics.flush()
+        for name, value in figures.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def image(self, step: int, folder: str, picture: np.ndarray) -> pathlib.Path:
+        """Saves a uint8 picture [H, W, C] as `<folder>/<step>.png` and shows it in TensorBoard."""
+        path = plots.save(picture, self._workdir / folder / f"{step:08d}.png")
+        self._tensorboard.add_image(folder, picture, step, dataformats="HWC")
+        return path
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._tensorboard.close()
+
+
+def _truncate_after(path: pathlib.Path, step: int) -> None:
+    """Drops the lines after `step`, and a last line that a crash left unfinished."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

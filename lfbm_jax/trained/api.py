@@ -1,0 +1,279 @@
+"""A trained model for notebooks, scripts and tasks: NumPy in, NumPy out."""
+
+import copy
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from lfbm_jax import learning
+from lfbm_jax.devices import sharding
+from lfbm_jax.errors import UserError
+from lfbm_jax.model import Example, Model, Parameters, build, to_unit_range
+from lfbm_jax.runs.checkpoints import Checkpoints
+from lfbm_jax.runs.workdir import load_config
+from lfbm_jax.trained import arrays
+from lfbm_jax.trained.programs import Inferred, Programs, Samples
+
+BATCH_SIZE = 100
+SMALL_BATCH_SIZE = 10  # so that a few images do not cost as much as a hundred
+
+
+class TrainedModel:
+    """A model with its parameters.
+
+    Images x are [N, H, W, C], uint8 or floats in [-1, 1]; images that are returned are floats in
+    [-1, 1]. What a seed decides depends on the seed and the position of an image in x alone.
+
+    Work of any size is cut into batches of `batch_size` and padded; without it, these are of 10 or
+    of 100. A method compiles once for each of these sizes, and for each of the two types of images.
+
+    All methods raise UserError, in one line, for an array that is not as described.
+
+    Attributes:
+        config: of the run.
+        model: its parts, as pure functions.
+        step: how many iterations trained it.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        model: Model,
+        parameters: Parameters,
+        step: int,
+        average: Parameters | None = None,
+    ):
+        self.config = config
+        self.model = model
+        self.step = step
+        self._parameters = sharding.replicate(parameters)
+        self._average = average
+        self._programs = Programs(config, model)
+
+    def with_parameters(
+        self, parameters: Parameters, step: int, average: Parameters | None = None
+    ) -> "TrainedModel":
+        """The same model at another moment of training; nothing is compiled again."""
+        other = copy.copy(self)  # Shares the compiled functions.
+        other.step = step
+        other._parameters = sharding.replicate(parameters)
+        other._average = average
+        return other
+
+    @property
+    def averaged(self) -> "TrainedModel | None":
+        """The same model with the moving average of its parameters, or None where none is kept."""
+        return self.with_parameters(self._average, self.step) if self._average else None
+
+    def sample(
+        self, num: int, seed: int = 0, batch_size: int | None = None, first: int = 0
+    ) -> Samples:
+        """Ancestral samples: z from the prior (Eq. 1), then the mean image g(z).
+
+        A sample depends on the seed and its number alone; `first` is the number of the first one.
+        """
+        arrays.check_count(num)
+        index = np.arange(first, first + num, dtype=np.int32)
+        sample = functools.partial(self._programs.sample, np.int32(seed))
+        return self._map(sample, index, batch_size, "sampling")
+
+    def infer(
+        self,
+        x: np.ndarray,
+        seed: int = 0,
+        batch_size: int | None = None,
+        training_settings: bool = False,
+        masks: np.ndarray | None = None,
+        chain: int = 0,
+    ) -> Inferred:
+        """Infers the latent vectors of images.
+
+        Args:
+            x: the images, [N, H, W, C].
+            seed: of the chains, together with the position of an image.
+            batch_size: images a call.
+            training_settings: whether to infer as in training instead of as in evaluation.
+            masks: 1 where a pixel is visible, [N, H, W, 1]; None where all are. The others are
+                not looked at, and not part of log_p_x_given_z. In evaluation `masked_inference`
+                infers from such images.
+            chain: 0, 1, ...: one of several independent starts for every image.
+        """
+        x = arrays.images(x, self.image_shape)
+        if masks is not None:
+            masks = arrays.masks(masks, len(x), self.image_shape)
+        index, weight = np.arange(len(x), dtype=np.int32), np.ones(len(x), np.float32)
+        if training_settings:
+            infer = self._programs.infer_as_in_training
+        else:
+            infer = self._programs.infer if masks is None else self._programs.infer_masked
+        infer = functools.partial(infer, np.int32(seed), np.int32(chain))
+        return self._map(infer, Example(x, index, weight, masks), batch_size, "inferring")
+
+    def reconstruct(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
+        """The images g(z) at the z inferred from x, [N, H, W, C] (section 4.2)."""
+        return self.infer(x, seed).reconstruction
+
+    def score(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
+        """log p(x, z) at the z inferred from x, in nats, [N]; low for anomalies (section 4.4).
+
+        Up to a constant for an energy prior, whose log p(z) is known up to one.
+
+        Raises:
+            FloatingPointError: a score is not finite.
+        """
+        inferred = self.infer(x, seed)
+        scores = inferred.log_p_z + inferred.log_p_x_given_z
+        if not np.isfinite(scores).all():
+            raise FloatingPointError("a score is not finite; lower eval_inference.step_size")
+        return scores
+
+    def inpaint(
+        self, x: np.ndarray, mask: np.ndarray, num: int = 1, seed: int = 0
+    ) -> np.ndarray:
+        """Completions of images, of which only the visible pixels are looked at (section 4.3).
+
+        Args:
+            x: the images, [N, H, W, C].
+            mask: 1 where a pixel is visible, else 0; [H, W] for all images or [N, H, W], with a
+                last axis of 1 or without.
+            num: how many completions an image, from different starts.
+            seed: of the chains.
+
+        Returns:
+            [N, num, H, W, C] in [-1, 1]; visible pixels are those of x.
+        """
+        arrays.check_count(num)
+        x = arrays.images(x, self.image_shape)
+        masks = arrays.masks(mask, len(x), self.image_shape)
+        every_x, every_mask = (np.repeat(array, num, axis=0) for array in (x, masks))
+        completed = self.infer(every_x, seed, masks=every_mask).reconstruction
+        completed = completed.reshape(len(x), num, *self.image_shape)
+        visible = to_unit_range(x).astype(completed.dtype)
+        return np.where(masks[:, None], visible[:, None], completed)
+
+    def interpolate(
+        self, x1: np.ndarray, x2: np.ndarray, num: int, seed: int = 0
+    ) -> np.ndarray:
+        """Images between the reconstructions of x1 and of x2.
+
+        The way from z1 to z2 goes along the sphere of directions, and evenly from ‖z1‖ to ‖z2‖: a
+        Gaussian vector has about the norm sqrt(d), which a straight line would leave. Where the
+        prior is a flow, it is the base vectors f^-1(z) that go so, and f maps them back.
+
+        Args:
+            x1, x2: as many images each, [N, H, W, C].
+            num: images of each way, both ends included, so at least 2.
+            seed: of the chains.
+
+        Returns:
+            [N, num, H, W, C] in [-1, 1].
+        """
+        arrays.check_count(num, least=2)
+        x1, x2 = (arrays.images(x, self.image_shape) for x in (x1, x2))
+        if len(x1) != len(x2):
+            raise UserError(f"x1 and x2: {len(x1)} and {len(x2)} images; give as many each")
+        z1, z2 = (np.repeat(self.infer(x, seed).z, num, axis=0) for x in (x1, x2))
+        fraction = np.tile(np.linspace(0, 1, num, dtype=z1.dtype), len(x1))
+        images = self._map(self._programs.interpolate, (z1, z2, fraction))
+        return images.reshape(len(x1), num, *self.image_shape)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        side = self.config.data.image_size
+        return side, side, self.config.data.channels
+
+    @property
+    def masked_inference(self) -> Any:
+        """How z is inferred from incomplete images (see `Programs`)."""
+        return self._programs.masked_inference
+
+    def decode(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """The images g(z), [N, H, W, C] in [-1, 1], of latent vectors [N, d]."""
+        z = arrays.latents(z, self.config.model.latent_dim)
+        return self._map(self._programs.decode, z, batch_size)
+
+    def log_prior(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """log p(z) in nats, [N], of latent vectors [N, d]; Eq. 5.
+
+        Up to a constant for an energy prior.
+        """
+        z = arrays.latents(z, self.config.model.latent_dim)
+        return self._map(self._programs.log_prior, z, batch_size)
+
+    def _map(
+        self, function: Any, examples: Any, batch_size: int | None = None, what: str = ""
+    ) -> Any:
+        """A compiled function of many examples, with a progress bar where it has a name."""
+        total = len(jax.tree.leaves(examples)[0])
+        if batch_size is None:
+            batch_size = SMALL_BATCH_SIZE if total <= SMALL_BATCH_SIZE else BATCH_SIZE
+        batches = sharding.map_over_examples(function, self._parameters, examples, batch_size)
+        return _concatenate(_progress(batches, total, what) if what else batches)
+
+    def map(
+        self,
+        one_example: Callable[[Parameters, Example], Any],
+        examples: Example,
+        batch_size: int | None = None,
+    ) -> Any:
+        """What a function of (prepared parameters, example) gives for N examples, [N, ...] each.
+
+        For tasks that need more than this class has: they are vectorised, compiled and spread over
+        the devices like all else.
+        """
+
+        def prepared(parameters, example):
+            return one_example(self.model.prepare(parameters), example)
+
+        return self._map(self._programs.on_devices(prepared), examples, batch_size, "images")
+
+
+def load(workdir: str | os.PathLike, step: int | None = None) -> TrainedModel:
+    """The trained model of a work directory.
+
+    Args:
+        workdir: where `lfbm_jax.main`, or `lfbm_jax.convert`, put it.
+        step: of the checkpoint; None for the newest.
+
+    Raises:
+        UserError: there is no such work directory or checkpoint, or it cannot be read.
+    """
+    config = load_config(pathlib.Path(workdir))
+    return restore(config, build(config), pathlib.Path(workdir), step)
+
+
+def restore(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    workdir: pathlib.Path,
+    step: int | None = None,
+) -> TrainedModel:
+    """The same for a config and a model that are at hand already."""
+    checkpoints = Checkpoints(workdir, read_only=True)
+    template = jax.eval_shape(functools.partial(learning.init_state, config, model))
+    state = checkpoints.restore(template, step)
+    checkpoints.close()
+    if state is None:
+        raise UserError(f"--workdir={workdir}: no checkpoint there yet; train first (--mode=train)")
+    return TrainedModel(config, model, state.parameters, int(state.step), state.average)
+
+
+def _progress(batches: Any, total: int, what: str) -> Any:
+    """Passes batches on under a progress bar, which stays silent where it is quickly done."""
+    with tqdm(total=total, desc=what, unit="image", delay=3, leave=False) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(jax.tree.leaves(batch)[0]))
+
+
+def _concatenate(batches: Any) -> Any:
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
+

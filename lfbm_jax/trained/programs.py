@@ -1,0 +1,142 @@
+"""What a trained model computes, as compiled functions."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from lfbm_jax.devices import sharding
+from lfbm_jax.inference import langevin
+from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.model import Model, occlude, to_unit_range
+from lfbm_jax.runs import configuration
+from lfbm_jax.trained.interpolation import between
+
+
+class Samples(NamedTuple):
+    """N ancestral samples; NumPy arrays.
+
+    Attributes:
+        z: latent vectors, [N, d].
+        images: g(z) in [-1, 1], [N, H, W, C].
+    """
+
+    z: np.ndarray
+    images: np.ndarray
+
+
+class Inferred(NamedTuple):
+    """What inference found for N images; NumPy arrays.
+
+    Attributes:
+        z: latent vectors, [N, d].
+        reconstruction: g(z) in [-1, 1], [N, H, W, C].
+        log_p_z, log_p_x_given_z: in nats, [N]; log_p_z up to a constant for an energy prior.
+        info: the method's diagnostics, each [N].
+    """
+
+    z: np.ndarray
+    reconstruction: np.ndarray
+    log_p_z: np.ndarray
+    log_p_x_given_z: np.ndarray
+    info: dict[str, np.ndarray]
+
+
+class Programs:
+    """Functions of (..., parameters, examples of all devices), compiled on their first use.
+
+    They hold no parameters, so that one instance serves a model throughout its training.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, model: Model):
+        self._config = config
+        self._model = model
+
+    @property
+    def masked_inference(self) -> Any:
+        """How z is inferred from incomplete images: by eval_inference where that is able to.
+
+        Else, as for an encoder, by the Langevin dynamics that the prior and the generator define,
+        with its usual settings for evaluation (section 4.3).
+        """
+        if getattr(self._model.eval_inference, "takes_masks", False):
+            return self._model.eval_inference
+        return langevin.Inference(self._config.model.latent_dim, **langevin.EVALUATION)
+
+    @functools.cached_property
+    def sample(self) -> Any:
+        def sample(seed, parameters, index):
+            key = key_for(seed, Purpose.SAMPLE, index)
+            return Samples(*self._model.sample(self._model.prepare(parameters), key))
+
+        return self.on_devices(sample, in_axes=(None, None, 0))
+
+    @functools.cached_property
+    def infer(self) -> Any:
+        return self._inference(self._model.eval_inference)
+
+    @functools.cached_property
+    def infer_as_in_training(self) -> Any:
+        return self._inference(self._model.inference)
+
+    @functools.cached_property
+    def infer_masked(self) -> Any:
+        return self._inference(self.masked_inference)
+
+    @functools.cached_property
+    def decode(self) -> Any:
+        return self.on_devices(
+            lambda parameters, z: self._model.decode(self._model.prepare(parameters), z)
+        )
+
+    @functools.cached_property
+    def log_prior(self) -> Any:
+        return self.on_devices(
+            lambda parameters, z: self._model.log_p_z(self._model.prepare(parameters), z)
+        )
+
+    @functools.cached_property
+    def interpolate(self) -> Any:
+        model, prior = self._model, self._model.prior
+
+        def interpolate(parameters, way):
+            prepared = model.prepare(parameters)
+            *ends, fraction = way
+            if not hasattr(prior, "inverse"):  # No base: z itself goes the way.
+                return model.decode(prepared, between(*ends, fraction))
+            base = (prior.inverse(prepared.alpha, z) for z in ends)
+            return model.decode(prepared, prior.forward(prepared.alpha, between(*base, fraction)))
+
+        return self.on_devices(interpolate)
+
+    def _inference(self, inference: Any) -> Any:
+        model = self._model
+
+        def infer(seed, chain, parameters, example):
+            prepared = model.prepare(parameters)
+            x = occlude(to_unit_range(example.image), example.mask)
+            example = example._replace(image=x)
+            log_joint = model.log_joint(prepared, x, example.mask)
+            key = key_for(seed, Purpose.EVALUATION, example.index, chain)
+            posterior = inference.infer(prepared.phi, key, example, log_joint)
+            log_p_z, log_p_x_given_z = log_joint(posterior.z)
+            reconstruction = model.decode(prepared, posterior.z)
+            return Inferred(
+                posterior.z, reconstruction, log_p_z, log_p_x_given_z, posterior.info
+            )
+
+        return self.on_devices(infer, in_axes=(None, None, None, 0))
+
+    def on_devices(self, one_example: Any, in_axes: tuple = (None, 0)) -> Any:
+        """Vectorised over a device's examples (the last argument), then mapped over devices."""
+        products = configuration.PRECISIONS[self._config.precision]
+
+        def precise(*arguments):
+            with jax.default_matmul_precision(products):  # Read when this is traced.
+                return one_example(*arguments)
+
+        return jax.pmap(
+            jax.vmap(precise, in_axes=in_axes), axis_name=sharding.AXIS, in_axes=in_axes
+        )

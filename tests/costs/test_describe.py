@@ -1,0 +1,87 @@
+"""Counts and operations of the paper's experiments, against numbers worked out by hand."""
+
+import json
+
+import pytest
+
+from lfbm_jax import model
+from lfbm_jax.costs.describe import describe
+from tests.builders import experiment
+
+
+def described(name, variants=""):
+    config = experiment(name, variants)
+    return describe(config, model.build(config))
+
+
+def test_counts_at_256():
+    """The paper's counts; the flow's includes two dead biases of 128 in each of its 10 steps."""
+    found = described("celebahq256")
+    assert found["generator"]["parameters"] == 49_817_731
+    assert found["prior"]["parameters"] == 583_680
+    assert found["prior"]["parameters_with_unused_biases"] == 586_240
+    assert found["inference"]["parameters"] == 0
+
+
+# Products of one transposed convolution: its input's pixels times channels in, kernel area and
+# channels out.
+SVHN = (100 * 16 * 512, 16 * 512 * 16 * 256, 64 * 256 * 16 * 128, 256 * 128 * 16 * 3)
+CELEBA = (
+    100 * 16 * 1024,
+    16 * 1024 * 16 * 512,
+    64 * 512 * 16 * 256,
+    256 * 256 * 16 * 128,
+    1024 * 128 * 16 * 3,
+)
+CIFAR10 = (128 * 64 * 1024, 64 * 1024 * 16 * 512, 256 * 512 * 16 * 256, 1024 * 256 * 9 * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "products", "steps", "tera"),
+    (("svhn", SVHN, 20, 0.60), ("celeba64", CELEBA, 20, 3.5), ("cifar10", CIFAR10, 40, 18)),
+)
+def test_operations_of_a_training_step(name, products, steps, tera):
+    """100 images: K steps of a forward pass and a gradient in z, an update of three passes."""
+    found = described(name)
+    forward = 2 * sum(products)
+    assert found["batch_size"] == 100
+    assert found["generator_flops_per_image"] == forward
+    assert found["flops_per_training_step"] == 100 * (2 * steps + 3) * forward
+    assert found["flops_per_training_step"] == pytest.approx(tera * 1e12, rel=0.02)
+    parts = found["flops_per_training_step_of"]
+    assert sum(parts.values()) == found["flops_per_training_step"]
+
+
+def test_shapes_account_for_every_parameter_and_it_is_json():
+    found = json.loads(json.dumps(described("svhn")))
+    assert found["latent_dim"] == 100
+    assert found["image_shape"] == [32, 32, 3]
+    assert found["generator"]["shapes"]["layer_0.kernel"] == [4, 4, 100, 512]
+    for network in ("prior", "generator", "inference"):
+        total = 0
+        for shape in found[network]["shapes"].values():
+            size = 1
+            for length in shape:
+                size *= length
+            total += size
+        assert total == found[network]["parameters"]
+
+
+def test_a_prior_without_parameters():
+    assert described("svhn", "prior=gaussian")["prior"] == {
+        "name": "gaussian",
+        "parameters": 0,
+        "shapes": {},
+    }
+
+
+def test_operations_of_an_inference_network():
+    """Six updates of prior and encoder for one of the generator, Table 10's CIFAR-10."""
+    found = described("cifar10", "lfbm_vae")
+    sides = 1024 * 3 * 9 * 64 + 256 * 64 * 16 * 128 + 64 * 128 * 16 * 256 + 16 * 256 * 16 * 512
+    network = 2 * (sides + 16 * 512 * 256 + 5 * 3 * 128 * 256)
+    assert found["flops_per_training_step_of"] == {
+        "inference": 100 * 6 * network,
+        "inference_update": 100 * 6 * 2 * network,
+        "generator_update": 100 * (3 + 5 * 2) * 2 * sum(CIFAR10),
+    }

@@ -1,0 +1,26 @@
+"""Files that appear whole or not at all."""
+
+import pytest
+
+from lfbm_jax.files import atomic
+
+
+def test_what_is_written_takes_the_files_place(tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_text("old")
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.suffix == ".npz", "NumPy would append it"
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic.replacing(path) as temporary:
+        temporary.write_text("half")
+        _ = 1 / 0
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,58 @@
+"""Learning rates against their closed forms, at every iteration of a few epochs."""
+
+import jax
+import numpy as np
+import pytest
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.learning import schedules
+from lfbm_jax.runs import configuration
+from tests.builders import small_config
+
+RATE, EPOCH = 3e-3, 7
+STEPS = np.arange(60)
+
+
+def rates(**settings):
+    section = small_config().optimizer.generator
+    section.update({"learning_rate": RATE, "decay_per_epoch": 0.9} | settings)
+    with jax.enable_x64(True):
+        schedule = schedules.learning_rate(section, EPOCH)
+        return np.array([float(schedule(step)) for step in STEPS])
+
+
+CLOSED_FORMS = {
+    "per_epoch": 0.9 ** (STEPS // EPOCH),
+    "constant": np.ones(len(STEPS)),
+    "cosine": 0.5 * (1 + np.cos(np.pi * np.minimum(STEPS / 40, 1))),
+}
+
+
+@pytest.mark.parametrize("warmup_steps", (0, 1, 10))
+@pytest.mark.parametrize("schedule", CLOSED_FORMS)
+def test_rates_follow_their_closed_forms(schedule, warmup_steps):
+    """The ramp is a factor: it moves neither the ends of epochs nor that of the cosine."""
+    found = rates(schedule=schedule, warmup_steps=warmup_steps, decay_steps=40)
+    ramp = np.minimum((STEPS + 1) / max(warmup_steps, 1), 1)
+    expected = RATE * ramp * CLOSED_FORMS[schedule]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_every_schedule_is_tested():
+    assert set(CLOSED_FORMS) == set(schedules.SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    (
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"schedule": "cosine"}, "decay_steps=0"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
+        ({"clip_norm": -1.0}, "clip_norm=-1.0"),
+    ),
+)
+def test_wrong_settings_are_named_before_training(settings, message):
+    config = small_config()
+    config.optimizer.prior.update(settings)
+    with pytest.raises(UserError, match=f"optimizer.prior.*{message}"):
+        configuration.check(config)

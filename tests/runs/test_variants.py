@@ -1,0 +1,128 @@
+"""The grid's variants: they build for every config, combine, and hold the tables' values."""
+
+import pytest
+
+from lfbm_jax import model
+from lfbm_jax.costs.describe import describe
+from lfbm_jax.errors import UserError
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import configuration
+from tests.builders import CONFIGS, experiment
+
+GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "long_run", "persistent")
+VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "sri", "sri_l5")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_variant_of_every_config_builds_and_shrinks(name):
+    for variant in VARIANTS:
+        for variants in (variant, f"{variant},smoke", f"smoke,{variant}"):
+            config = experiment(name, variants)
+            configuration.check(config)
+            built = model.build(config)
+            if "smoke" in variants:
+                assert getattr(built.inference, "flops", int)() < 1e7
+        assert experiment(name, f"{variant},smoke") == experiment(name, f"smoke,{variant}")
+
+
+def test_table_1_has_nine_different_cells():
+    cells = [
+        experiment("digits", ",".join(filter(None, (prior, inference))))
+        for prior in ("", "lebm", "abp")
+        for inference in ("", "long_run", "inference=encoder")
+    ]
+    found = {(c.prior.name, c.inference.name, c.inference.get("num_steps")) for c in cells}
+    assert len(found) == 9
+
+
+# Sigma, learning rates of generator, prior and inference model, updates, batch; steps and width of
+# the flow; n_i.
+@pytest.mark.parametrize(
+    ("name", "sigma", "rates", "updates", "batch", "flow", "width"),
+    (
+        ("svhn", 0.5, (8e-3, 6e-4, 4e-4), 1, 100, (20, 200), 10),
+        ("cifar10", 0.25, (2e-3, 1.2e-3, 2e-4), 6, 100, (5, 256), 64),
+        ("celeba64", 0.25, (2e-3, 1.5e-4, 1e-4), 6, 256, (5, 200), 64),
+    ),
+)
+def test_tables_8_and_10(name, sigma, rates, updates, batch, flow, width):
+    config = experiment(name, "lfbm_vae")
+    assert (config.prior.name, config.inference.name) == ("glow", "iaf")
+    assert config.model.sigma == sigma
+    sections = ("generator", "prior", "inference")
+    assert tuple(config.optimizer[s].learning_rate for s in sections) == rates
+    assert {config.optimizer[s].decay_per_epoch for s in sections} == {0.99}
+    assert config.train.prior_inference_updates == updates
+    assert config.train.batch_size == batch
+    assert (config.inference.flow_steps, config.inference.hidden_width) == flow
+    assert config.inference.layers[0][0] == width
+    assert config.eval_inference.to_dict() == config.inference.to_dict() | {"noise": False}
+    # Table 8's sides: a 4 x 4 image is left for the heads.
+    phi = describe(config, model.build(config))["inference"]["shapes"]
+    last = config.inference.layers[-1][0]
+    assert phi["encoder.Dense_0.kernel"] == [16 * last, 2 * config.model.latent_dim]
+
+
+@pytest.mark.parametrize("name", ["svhn", "cifar10", "celeba64"])
+def test_lebm_has_the_values_of_its_authors_code(name):
+    config = experiment(name, "lebm")
+    assert (config.prior.num_steps, config.prior.step_size) == (60, 0.4)
+    assert (config.prior.hidden_width, config.prior.num_layers) == (200, 3)
+    assert config.optimizer.generator.learning_rate == 1e-4
+    assert config.optimizer.prior.learning_rate == 2e-5
+    assert config.model.sigma == 0.3
+    assert (config.inference.num_steps, config.inference.step_size) == (20, 0.1)
+
+
+def test_table_13():
+    lebm = experiment("celebahq256", "lebm")
+    assert describe(lebm, model.build(lebm))["prior"]["parameters"] == 1_131_001
+    vae = experiment("celebahq256", "lfbm_vae")
+    assert (vae.inference.flow_steps, vae.inference.hidden_width) == (5, 256)
+    features = tuple(layer[0] for layer in vae.inference.layers)
+    assert features == (128, 256, 256, 512, 1024, 2048)
+    found = {v: experiment("celebahq256", v).paper.to_dict() for v in ("abp", "lebm", "lfbm_vae")}
+    assert [f["generate"]["fid"] for f in found.values()] == [102.61, 94.03, 129.65]
+
+
+def test_variants_combine():
+    config = experiment("svhn", "lebm,long_run")
+    assert config.prior.name == "energy"
+    assert config.inference.num_steps == 100
+    assert experiment("svhn", "realnvp").prior.num_steps == 5
+    assert experiment("digits", "nice").prior.hidden_width == 128
+    assert experiment("svhn", "lebm,realnvp").prior.hidden_width == 64
+    chains = experiment("celebahq256", "long_run,persistent")
+    assert (chains.inference.name, chains.inference.num_steps) == ("persistent", 300)
+    assert not chains.data.horizontal_flip
+    encoders = [experiment("image_folder", v) for v in ("lfbm_vae,size=128", "size=128,lfbm_vae")]
+    assert encoders[0] == encoders[1] and len(encoders[0].inference.layers) == 5
+
+
+def test_reports_stand_beside_the_papers_figures_for_the_same_method():
+    assert experiment("svhn", "lebm").paper.to_dict() == paper.table_2("SVHN", "LEBM")
+    assert experiment("svhn", "vae,smoke").paper.to_dict() == paper.table_2("SVHN", "VAE")
+    for variants in ("lebm,long_run", "long_run,lebm", "prior=realnvp", "persistent", "nice"):
+        assert not experiment("svhn", variants).paper, variants
+    assert not experiment("cifar10", "jpeg,lebm").paper
+    found = experiment("mnist_anomaly", "digit=4,abp").paper
+    assert found == experiment("mnist_anomaly", "abp,digit=4").paper
+    assert found.anomaly.auprc == 0.138
+
+
+@pytest.mark.parametrize("variant", ["long_run", "persistent"])
+def test_an_encoder_has_no_chain(variant):
+    with pytest.raises(UserError, match=f"{variant}': inference=iaf has no chain"):
+        experiment("svhn", f"lfbm_vae,{variant}")
+
+
+@pytest.mark.parametrize(
+    ("variant", "mse"),
+    [("vae", 0.019), ("two_stage_vae", 0.019), ("rae", 0.014), ("sri", 0.018), ("sri_l5", 0.011)],
+)
+def test_baselines_are_laid_beside_their_columns_of_table_2(variant, mse):
+    assert experiment("svhn", variant).paper.reconstruct.mse == mse
+
+
+def test_a_plain_autoencoder_has_no_column():
+    assert not experiment("svhn", "ae").paper
