@@ -33,4 +33,6 @@ def _read(data: Any) -> cache.Reading:
             fitted = fit(Image.fromarray(image), "an image of scikit-learn's digits")
             yield ("train", int(label)), fitted
 
-    return cache.Reading(examples(), lambda keys: cache.by_split(keys, classes), len(pixels))
+    return cache.Reading(
+        examples(), lambda keys: cache.by_split(keys, classes), len(pixels), fit.notes
+    )

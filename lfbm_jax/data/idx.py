@@ -68,7 +68,8 @@ def _read(data: Any, files: dict[tuple[str, str], Path]) -> cache.Reading:
                 fitted = fit(Image.fromarray(image), f"image {index} of {path}")
                 yield (split, labels[split][index]), fitted
 
-    return cache.Reading(examples(), cache.by_split, sum(map(len, labels.values())))
+    return cache.Reading(examples(), cache.by_split, sum(map(len, labels.values())),
+                         fit.notes)
 
 
 def _labels(path: Path) -> bytes:

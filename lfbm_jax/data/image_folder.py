@@ -167,7 +167,7 @@ def _read(
                 )
             yield name, fit(image, where)
 
-    return cache.Reading(examples(), lambda names: _arrange(names, place), total)
+    return cache.Reading(examples(), lambda names: _arrange(names, place), total, fit.notes)
 
 
 def _decode(content: bytes, where: str) -> Image.Image:

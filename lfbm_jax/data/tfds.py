@@ -64,7 +64,10 @@ def _read(data: Any) -> cache.Reading:
                 yield (split, label), fit(image, f"image {index} of {data.name} ({split})")
 
     return cache.Reading(
-        examples(), lambda keys: cache.by_split(keys, classes), sum(map(len, splits.values()))
+        examples(),
+        lambda keys: cache.by_split(keys, classes),
+        sum(map(len, splits.values())),
+        fit.notes,
     )
 
 

@@ -26,7 +26,9 @@ from tqdm import tqdm
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 
-FORMAT = 1  # To be raised when the meaning of a cache's content changes: old ones are remade.
+# To be raised when the meaning of a cache's content changes: old ones stay and are not used.
+FORMAT = 2
+SINCE_FORMAT = "images are made smaller by a bilinear filter and turned upright"
 HOLD_OUT_SEED = 0  # Fixed, so that every run on one data set has the same test images.
 COPY_ROWS = 1024  # Images moved at once where they have to change places.
 
@@ -75,15 +77,20 @@ class Reading(NamedTuple):
     examples: yields (key, uint8 [H, W, C]).
     arrange: turns the list of all keys, in the order read, into a Layout.
     total: the number of examples, where known beforehand, for the progress bar.
+    notes: asked at the end for what the user should know of what was read, such as files left out.
     """
 
     examples: Iterable[tuple[Any, np.ndarray]]
     arrange: Callable[[list[Any]], Layout]
     total: int | None
+    notes: Callable[[], list[str]] = list
 
 
 def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache:
     """The cache of a data source: made by reading the source where it does not exist yet.
+
+    Prints one line where a cache of an older format is there and left unused, and one with the
+    reading's notes.
 
     Args:
         data: the config's section. Where the source has no test split, `test_fraction` of its
@@ -102,11 +109,15 @@ def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache
     directory = root / f"{name}-{digest[:12]}"
     cache = load(directory)
     if cache is None:
+        _tell_outdated(root, name, fingerprint)
         with blaming_cache_dir(root):
             root.mkdir(parents=True, exist_ok=True)
             with atomic.scratch(directory) as scratch:
-                _write(scratch, data, fingerprint, read())
+                reading = read()
+                _write(scratch, data, fingerprint, reading)
                 atomic.publish(scratch, directory, lambda path: load(path) is not None)
+        if notes := reading.notes():
+            print(f"{data.name or data.source}: {'; '.join(notes)}", flush=True)
         cache = load(directory)
     return cache
 
@@ -114,9 +125,9 @@ def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache
 def load(directory: Path) -> Cache | None:
     """Maps a cache into memory; None where it is missing or its files are not of their size."""
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        manifest = _manifest(directory)
         sizes = {name: (directory / name).stat().st_size for name in manifest["bytes"]}
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError, KeyError):
         return None
     if sizes != manifest["bytes"]:
         return None
@@ -178,6 +189,26 @@ def blaming_cache_dir(root: Path) -> Iterator[None]:
         raise
 
 
+def _manifest(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+
+
+def _tell_outdated(root: Path, name: str, fingerprint: dict[str, Any]) -> None:
+    """Prints one line for a cache of an older format of the same files, made by the same settings.
+
+    Settings that did not exist then are not compared.
+    """
+    for directory in sorted(root.glob(f"{name}-*")):
+        try:
+            old = _manifest(directory)["fingerprint"]
+        except (OSError, ValueError, KeyError):
+            continue
+        number = old.pop("format", 0)
+        if number < FORMAT and old.items() <= fingerprint.items():
+            print(f"data cache {directory} has the older format {number} and is not used: preparing"
+                  f" the data anew, since {SINCE_FORMAT}; the old cache may be removed", flush=True)
+
+
 def _fingerprint(data: Any, files: Iterable[Path]) -> dict[str, Any]:
     digest, count = hashlib.sha256(), 0
     for path in files:
@@ -194,6 +225,8 @@ def _fingerprint(data: Any, files: Iterable[Path]) -> dict[str, Any]:
         "image_size": data.image_size,
         "channels": data.channels,
         "crop": data.crop,
+        "convert": data.convert,
+        "background": data.background,
         "test_fraction": data.test_fraction,
     }
 

@@ -1,18 +1,38 @@
-"""Crops and resizes: any image of a source becomes one uint8 array of the configured size.
+"""Crops, converts and resizes: any image of a source becomes one uint8 array of a config's size.
 
-Resizing averages areas (Pillow's BOX filter) and only ever makes images smaller.
+Resizing is Pillow's bilinear filter of the cropped image, to smaller and to larger sizes alike.
+Making an image smaller, the filter averages over the pixels that it merges (antialiasing), as
+torchvision's `Resize` of a Pillow image does in the authors' preprocessing of CelebA.
 """
 
+import collections
 import dataclasses
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from lfbm_jax.errors import UserError
 
 # Pillow's names of the modes that hold 1 or 3 channels of 8 bits (or of one bit) as they are.
 MODES = {1: ("L", "1"), 3: ("RGB",)}
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+# What Pillow converts to RGBA without losing the picture.
+CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+class Misfit(UserError):
+    """A file that cannot be used; what many have in common can be told in one message.
+
+    Attributes:
+        kind: what it is, as in "2 of mode L" or "2 not square".
+        detail: the particulars of this one; "" where `kind` says all.
+        remedy: what the user can do about every file of this kind.
+    """
+
+    def __init__(self, where: str, kind: str, detail: str, remedy: str):
+        super().__init__(f"{where} is {kind}{f' ({detail})' if detail else ''}: {remedy}")
+        self.kind, self.detail, self.remedy = kind, detail, remedy
 
 
 class Window(NamedTuple):
@@ -30,24 +50,39 @@ class Fit:
     size: height and width of the result, in pixels.
     channels: 1 (grey) or 3 (colour).
     crop: a fixed window; "center" for the largest centred square; "" where images are square.
+    convert: whether images of other modes are converted, or refused.
+    background: the colour behind transparent pixels where they are converted.
+    done: counts the images that were not just cropped and made smaller, by what was done to them.
     """
 
     size: int
     channels: int
     crop: Window | str
+    convert: bool
+    background: str
+    done: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     @classmethod
     def of(cls, data: Any) -> Self:
-        """Reads `image_size`, `channels` and `crop`; UserError where they make no sense."""
+        """Reads `image_size`, `channels`, `crop`, `convert` and `background`.
+
+        Raises:
+            UserError: one of them makes no sense.
+        """
         if data.image_size < 1:
             raise UserError(f"data.image_size={data.image_size}: an image has at least one pixel")
         if data.channels not in MODES:
             raise UserError(f"data.channels={data.channels}: use 1 (grey) or 3 (colour)")
+        try:
+            ImageColor.getrgb(data.background)
+        except ValueError:
+            raise UserError(f"data.background={data.background!r} is no colour: use a name such as"
+                            " 'white', or '#rrggbb'") from None
         crop = data.crop if data.crop in ("", "center") else _parse(data.crop)
-        return cls(data.image_size, data.channels, crop)
+        return cls(data.image_size, data.channels, crop, data.convert, data.background)
 
     def __call__(self, image: Image.Image, where: str) -> np.ndarray:
-        """Crops and resizes one image.
+        """Converts, crops and resizes one image.
 
         Args:
             image: an image of any size.
@@ -57,46 +92,69 @@ class Fit:
             uint8 [size, size, channels].
 
         Raises:
-            UserError: the image is of another mode, is not square though nothing is cropped, or is
-                smaller than what is cut out of it or made from it.
+            Misfit: the image is of another mode and `convert` is off or cannot keep the picture,
+                it is not square though nothing is cropped, or smaller than what is cut out of it.
         """
-        wanted = MODES[self.channels][0]
-        if image.mode not in MODES[self.channels]:
-            raise UserError(
-                f"{where} has mode {image.mode}, but data.channels={self.channels} takes {wanted}:"
-                f" convert it (in Pillow, image.convert({wanted!r})), change data.channels or leave"
-                " it out"
-            )
         top, left, side = self._window(*image.size, where)
+        image = self._converted(image, where)
+        if image.size != (side, side):
+            # Not `resize(box=...)`: at the window's edges that would mix in pixels beyond it.
+            image = image.crop((left, top, left + side, top + side))
+        if side != self.size:
+            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         if side < self.size:
-            raise UserError(
-                f"{where} gives {side} x {side} pixels, fewer than data.image_size={self.size}, and"
-                " images are only made smaller: lower data.image_size or leave it out"
-            )
-        if image.mode != wanted:
-            image = image.convert(wanted)
-        if image.size != (self.size, self.size):
-            box = (left, top, left + side, top + side)
-            image = image.resize((self.size, self.size), Image.Resampling.BOX, box)
+            self.done[f"enlarged from less than {self.size} x {self.size}"] += 1
         return np.asarray(image).reshape(self.size, self.size, self.channels)
+
+    def notes(self) -> list[str]:
+        """What was done to how many images, as in "enlarged from less than 64 x 64: 2"."""
+        return [f"{what}: {count}" for what, count in sorted(self.done.items())]
+
+    def _converted(self, image: Image.Image, where: str) -> Image.Image:
+        """The image in the mode of `channels`: "L" or "RGB"."""
+        wanted = MODES[self.channels][0]
+        transparent = image.has_transparency_data
+        mode = image.mode
+        if transparent and mode in ("1", "L", "RGB", *SIXTEEN_BITS):
+            mode += " with a transparent colour"
+        if image.mode in SIXTEEN_BITS and not transparent and (self.channels == 1 or self.convert):
+            levels = np.asarray(image).astype(np.uint32)
+            image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+            self.done["scaled from 16 bits (65,535) to 8 (255)"] += 1
+        if image.mode in MODES[self.channels] and not transparent:
+            return image.convert(wanted)  # One bit to eight; else as it is.
+        if image.mode not in CONVERTIBLE:
+            raise Misfit(where, f"of mode {mode}", "", f"scale from 65,535 to 255 or save as"
+                         f" {wanted} with 8 bits a channel")
+        if not self.convert:
+            raise Misfit(
+                where,
+                f"of mode {mode}",
+                "",
+                f"data.channels={self.channels} takes {wanted}; --config.data.convert=true converts"
+                f" (16 bits by scaling 65,535 to 255, transparency over data.background="
+                f"{self.background!r}), or change data.channels or leave them out",
+            )
+        self.done[f"converted from mode {mode} to {wanted}"] += 1
+        if transparent:
+            over = Image.new("RGBA", image.size, self.background)
+            image = Image.alpha_composite(over, image.convert("RGBA"))
+        return image.convert(wanted)
 
     def _window(self, width: int, height: int, where: str) -> Window:
         if self.crop == "center":
             side = min(width, height)
             return Window((height - side) // 2, (width - side) // 2, side)
+        shape = f"{height} pixels high and {width} wide"
         if self.crop:
             top, left, side = self.crop
             if top + side > height or left + side > width:
-                raise UserError(
-                    f"{where} is {height} pixels high and {width} wide, so data.crop="
-                    f"'{top},{left},{side},{side}' reaches beyond it: change the crop"
-                )
+                raise Misfit(where, f"smaller than data.crop='{top},{left},{side},{side}' reaches",
+                             shape, "change the crop or leave them out")
             return self.crop
         if width != height:
-            raise UserError(
-                f"{where} is {height} pixels high and {width} wide, not square: crop it, for"
-                " example with --config.data.crop=center"
-            )
+            raise Misfit(where, "not square", shape,
+                         "crop them, for example with --config.data.crop=center")
         return Window(0, 0, width)
 
 

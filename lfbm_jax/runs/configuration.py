@@ -29,9 +29,11 @@ def base() -> ml_collections.ConfigDict:
                 "dir": "",  # where the source's files lie
                 "manual_dir": "",  # original archives for TFDS, where it may not download
                 "cache_dir": "",  # '': lfbm_jax in the user's cache folder
-                "image_size": 32,  # height and width in pixels
+                "image_size": 32,  # height and width in pixels; smaller images are enlarged
                 "channels": 3,
                 "crop": "",  # '', 'center' or 'top,left,height,width', before resizing
+                "convert": False,  # images of other modes, such as grey, palette or transparent
+                "background": "white",  # colour behind transparent pixels that are converted
                 "horizontal_flip": False,  # mirror a random half of the training images
                 "test_fraction": 0.0,  # share held out where the source has no test split
                 "exclude_labels": (),  # classes left out of training

@@ -1,6 +1,7 @@
 """A cache is whole or absent, however its preparation ends, and never in the user's folder."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -117,3 +118,34 @@ def test_a_preparation_under_way_is_not_taken_for_abandoned(start, tmp_path):
     (tmp_path / "here-other").touch()
     assert first.wait(60) == 0
     assert_complete(tmp_path)
+
+
+def test_a_cache_of_an_older_format_is_kept_and_the_data_prepared_anew(
+    tmp_path, monkeypatch, capsys
+):
+    data = small_config().data
+    data.update({"source": "synthetic", "name": "x", "cache_dir": str(tmp_path / "cache")})
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "FORMAT", cache.FORMAT - 1)
+        older = sources.prepare(data)
+    manifest = older.directory / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["fingerprint"]["convert"]  # A setting that did not exist then.
+    manifest.write_text(json.dumps(content))
+    assert capsys.readouterr().out == ""
+
+    now = sources.prepare(data)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"data cache {older.directory} has the older format {cache.FORMAT - 1}" in line
+    assert "preparing the data anew" in line
+    assert now.directory != older.directory
+    assert cache.load(older.directory) is not None
+    sources.prepare(data)
+    assert capsys.readouterr().out == ""
+
+    # One of other settings has nothing to do with it, whatever its format; nor has rubbish.
+    (tmp_path / "cache" / "x-rubbish").mkdir()
+    (tmp_path / "cache" / "x-rubbish" / "manifest.json").write_text("{}")
+    data.image_size = 4
+    sources.prepare(data)
+    assert capsys.readouterr().out == ""
