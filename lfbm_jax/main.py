@@ -103,7 +103,7 @@ def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
 
 def _prepare(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     cache = prepare(config.data)
-    splits = {"train": cache.train, "test": cache.test}
+    splits = {"train": cache.train, cache.test_name: cache.test}
     for name, split in splits.items():
         if split is not None:
             print(f"{name}: {split.images.shape[0]} images of shape {split.images.shape[1:]}")

@@ -30,14 +30,14 @@ INSTALL = "pip install 'lfbm_jax[tfds]'"
 
 
 def prepare(data: Any) -> cache.Cache:
-    """The cache of the TFDS data set `data.name`: its splits `train` and `test`.
+    """The cache of the TFDS data set `data.name`: its splits `train` and `data.test_split`.
 
     Labels are those of the feature `label`, where there is one (celeb_a has none).
 
     Raises:
-        UserError: the name is unknown, TFDS or TensorFlow is missing, the original files are
-            neither in `data.manual_dir` nor to be had from the network, or are not the original
-            ones, or the images do not suit the config (see `resize.Fit`).
+        UserError: the name or the split is unknown, TFDS or TensorFlow is missing, the original
+            files are neither in `data.manual_dir` nor to be had from the network, or are not the
+            original ones, or the images do not suit the config (see `resize.Fit`).
     """
     return cache.fill(data, files=(), read=lambda: _read(data))
 
@@ -47,11 +47,11 @@ def _read(data: Any) -> cache.Reading:
     builder = _prepared_builder(data)
     if "image" not in builder.info.features or "train" not in builder.info.splits:
         raise UserError(f"data.name={data.name!r}: that data set has no training images")
+    held_out = _held_out_split(data, list(builder.info.splits))
     decoders = {"image": _import_tfds().decode.SkipDecoding()}  # Pillow decodes, as elsewhere.
     splits = {
         name: builder.as_data_source(name, decoders=decoders)
-        for name in ("train", "test")
-        if name in builder.info.splits
+        for name in filter(None, ("train", held_out))
     }
     features = builder.info.features
     classes = features["label"].names if "label" in features else None
@@ -63,12 +63,22 @@ def _read(data: Any) -> cache.Reading:
                 label = None if classes is None else int(example["label"])
                 yield (split, label), fit(image, f"image {index} of {data.name} ({split})")
 
-    return cache.Reading(
-        examples(),
-        lambda keys: cache.by_split(keys, classes),
-        sum(map(len, splits.values())),
-        fit.notes,
-    )
+    def arrange(keys: list[tuple[str, int | None]]) -> cache.Layout:
+        return cache.by_split(keys, classes, held_out)
+
+    return cache.Reading(examples(), arrange, sum(map(len, splits.values())), fit.notes)
+
+
+def _held_out_split(data: Any, splits: list[str]) -> str:
+    """`data.test_split`, or '' where that is left to `data.test_fraction`."""
+    others = [name for name in splits if name != "train"]
+    if data.test_split and data.test_split not in others:
+        raise UserError(
+            f"data.test_split={data.test_split!r} is no split of {data.name} to hold out: use"
+            f" {', '.join([*others, repr('')])}; with '' data.test_fraction of the training images"
+            " is held out"
+        )
+    return data.test_split
 
 
 def _prepared_builder(data: Any) -> Any:

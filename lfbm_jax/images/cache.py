@@ -55,11 +55,24 @@ class Split(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """train: the training split; test: the test split or None; directory: the cache's folder."""
+    """What a data source was turned into.
+
+    Attributes:
+        train: the training split.
+        test: the split that is held out and scored, or None.
+        directory: the cache's folder.
+        test_name: what the held-out split is, for reports.
+    """
 
     train: Split
     test: Split | None
     directory: Path
+    test_name: str = "test"
+
+    @property
+    def scored(self) -> tuple[str, Split]:
+        """Name and images of the held-out split, of the training split where none is held out."""
+        return ("train", self.train) if self.test is None else (self.test_name, self.test)
 
 
 class Layout(NamedTuple):
@@ -69,6 +82,7 @@ class Layout(NamedTuple):
     test: list[int]
     labels: list[int] | None  # of every example read
     classes: list[str] | None  # the names of labels 0, 1, ...
+    test_name: str = "test"  # what the source calls the split that `test` lists
 
 
 class Reading(NamedTuple):
@@ -136,17 +150,26 @@ def load(directory: Path) -> Cache | None:
     train, test = slice(0, manifest["train"]), slice(manifest["train"], len(images))
     splits = [Split(images[rows], labels if labels is None else labels[rows])
               for rows in (train, test)]
-    return Cache(splits[0], splits[1] if manifest["test"] else None, directory)
+    test = splits[1] if manifest["test"] else None
+    return Cache(splits[0], test, directory, manifest["test_name"])
 
 
-def by_split(keys: list[tuple[str, int | None]], classes: list[str] | None = None) -> Layout:
-    """The layout of a source whose keys are (split, label), in the order read."""
+def by_split(
+    keys: list[tuple[str, int | None]],
+    classes: list[str] | None = None,
+    test_name: str = "test",
+) -> Layout:
+    """The layout of a source whose keys are (split, label), in the order read.
+
+    The splits are `train` and the one named `test_name`, which is held out.
+    """
     labels = [label for _, label in keys]
     return Layout(
         train=[i for i, (split, _) in enumerate(keys) if split == "train"],
-        test=[i for i, (split, _) in enumerate(keys) if split == "test"],
+        test=[i for i, (split, _) in enumerate(keys) if split == test_name],
         labels=None if None in labels else labels,
         classes=classes,
+        test_name=test_name,
     )
 
 
@@ -227,6 +250,7 @@ def _fingerprint(data: Any, files: Iterable[Path]) -> dict[str, Any]:
         "crop": data.crop,
         "convert": data.convert,
         "background": data.background,
+        "test_split": data.test_split,
         "test_fraction": data.test_fraction,
     }
 
@@ -261,6 +285,7 @@ def _write(directory: Path, data: Any, fingerprint: dict[str, Any], reading: Rea
         "fingerprint": fingerprint,
         "train": len(layout.train),
         "test": len(layout.test),
+        "test_name": layout.test_name,
         "image_shape": shape,
         "dtype": "uint8",
         "classes": layout.classes,
@@ -317,5 +342,7 @@ def _hold_out(layout: Layout, fraction: float) -> Layout:
         )
     shuffled = np.random.default_rng(HOLD_OUT_SEED).permutation(layout.train)
     return layout._replace(
-        train=sorted(shuffled[held:].tolist()), test=sorted(shuffled[:held].tolist())
+        train=sorted(shuffled[held:].tolist()),
+        test=sorted(shuffled[:held].tolist()),
+        test_name=f"{held} images held out of {count}",
     )

@@ -35,6 +35,7 @@ def base() -> ml_collections.ConfigDict:
                 "convert": False,  # images of other modes, such as grey, palette or transparent
                 "background": "white",  # colour behind transparent pixels that are converted
                 "horizontal_flip": False,  # mirror a random half of the training images
+                "test_split": "test",  # the split of a TFDS data set that is held out and scored
                 "test_fraction": 0.0,  # share held out where the source has no test split
                 "exclude_labels": (),  # classes left out of training
                 "num_train": 0,  # at most so many training images; 0: all

@@ -79,7 +79,7 @@ def run(
         )
     score = scores.mean(axis=0)
     writer.describe(
-        split="test",
+        split=data.test_name,
         anomaly_labels=labels,
         score="log p(x, z) in nats, mean over chains",
         num_chains=settings.num_chains,

@@ -61,7 +61,7 @@ def run(
         for images in (train.images, samples[:compared], test.spread(compared))
     )
     writer.describe(
-        split="test",
+        split=data.test_name,
         classifier=f"convolutional, {settings.num_epochs} epochs",
         frechet_num_images=compared,
         frechet_num_training_images=len(train.images),

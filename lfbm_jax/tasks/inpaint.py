@@ -54,7 +54,7 @@ def run(
     the training images (see `metrics.fid`).
     """
     settings = config.task.inpaint
-    split, source = ("test", data.test) if data.test is not None else ("train", data.train)
+    split, source = data.scored
     rows = source.rows(settings.num_images)
     images = source.images[rows]
     mask = masks.parse(settings.mask, config.data.image_size, "task.inpaint.mask")

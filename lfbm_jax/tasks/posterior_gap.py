@@ -70,7 +70,7 @@ def run(
     """
     settings = config.task.posterior_gap
     chain, num_steps = model.model.inference, tuple(settings.num_steps)
-    split, source = ("test", data.test) if data.test is not None else ("train", data.train)
+    split, source = data.scored
     images = source.spread(settings.num_images)
     count = len(images)
     examples = Example(images, np.arange(count, dtype=np.int32), np.ones(count, np.float32))

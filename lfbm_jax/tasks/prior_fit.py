@@ -51,7 +51,7 @@ def run(
             f"task.prior_fit.num_images: a covariance in {train.shape[1]} dimensions takes more"
             f" than {len(train)} training images"
         )
-    writer.describe(split="test", inference=dict(config.inference))
+    writer.describe(split=data.test_name, inference=dict(config.inference))
     sampled, _ = model.sample(len(test), config.seed, settings.batch_size)
     normal = np.random.default_rng(config.seed).standard_normal(test.shape)
     figures = {

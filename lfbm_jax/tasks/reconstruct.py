@@ -26,7 +26,7 @@ def run(
     means of the log-densities of what was inferred, in nats, and of the inference's diagnostics.
     """
     settings = config.task.reconstruct
-    split, source = ("test", data.test) if data.test is not None else ("train", data.train)
+    split, source = data.scored
     images = source.spread(settings.num_images)
     inferred = model.infer(images, config.seed, settings.batch_size)
     x = images / 127.5 - 1

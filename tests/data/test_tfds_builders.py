@@ -1,0 +1,92 @@
+"""The real TFDS builders of SVHN, CIFAR-10 and CelebA read small files in the original layout.
+
+Only the checksums on record are those of the small files; the configs, our preparation and the
+builders are the ones that read the original files.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from lfbm_jax import data as sources
+from lfbm_jax.errors import UserError
+from tests.builders import experiment
+from tests.data import originals
+
+pytest.importorskip("tensorflow_datasets", reason="needs pip install 'lfbm_jax[tfds]'")
+
+
+@pytest.fixture
+def prepare(tmp_path, monkeypatch):
+    """(config's name, writer of the files, overrides) -> what was written, and the cache."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # which refuses at once
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    def prepare(config, write, **overrides):
+        folder = tmp_path / "originals"
+        if not folder.exists():
+            folder.mkdir()
+            write(folder)
+        written = write(folder)
+        data = experiment(config).data
+        originals.record_checksums(monkeypatch, data.name, folder)
+        data.update({"manual_dir": str(folder), "cache_dir": str(tmp_path / "cache")} | overrides)
+        return written, sources.prepare(data)
+
+    return prepare
+
+
+def labels_by_image(images, labels):
+    """Image -> label: TFDS shuffles the order of the examples."""
+    pairs = {bytes(image): int(label) for image, label in zip(images, labels, strict=True)}
+    assert len(pairs) == len(images)
+    return pairs
+
+
+def classes(cache):
+    return json.loads((cache.directory / "manifest.json").read_text())["classes"]
+
+
+def test_svhn(prepare):
+    """Class 10 of the files is the digit 0; the split `extra` is left alone."""
+    written, cache = prepare("svhn", originals.svhn)
+    assert cache.scored[0] == "test"
+    for split, found in (("train", cache.train), ("test", cache.test)):
+        assert found.images.dtype == np.uint8 and found.images.shape[1:] == (32, 32, 3)
+        assert labels_by_image(*found) == labels_by_image(*written[split])
+    assert 0 in cache.train.labels and classes(cache) == [str(digit) for digit in range(10)]
+
+
+def test_cifar10(prepare):
+    written, cache = prepare("cifar10", originals.cifar10)
+    assert cache.scored[0] == "test"
+    for split, found in (("train", cache.train), ("test", cache.test)):
+        assert labels_by_image(*found) == labels_by_image(*written[split])
+    assert classes(cache) == list(originals.CIFAR_CLASSES)
+
+
+def test_celeba(prepare):
+    """The validation images are held out, rows 45 ... 172 and columns 25 ... 152 of each."""
+    written, cache = prepare("celeba64", originals.celeba, image_size=128)
+    name, scored = cache.scored
+    assert name == "validation" and cache.train.labels is scored.labels is None
+    for split, found in (("train", cache.train), (name, scored)):
+        cropped = written[split][:, 45:173, 25:153]
+        assert sorted(map(bytes, found.images)) == sorted(map(bytes, cropped))
+
+
+def test_another_split_is_held_out_or_refused(prepare):
+    written, cache = prepare("celeba64", originals.celeba, test_split="test")
+    assert cache.scored[0] == "test"
+    assert len(cache.test.images) == len(written["test"])
+    assert cache.test.images.shape[1:] == (64, 64, 3)
+    _, cache = prepare("celeba64", originals.celeba, test_split="", test_fraction=0.25)
+    assert (len(cache.train.images), len(cache.test.images)) == (3, 1)
+    assert cache.scored[0] == "1 images held out of 4"
+    for split in ("valid", "train"):
+        named = rf"data.test_split='{split}' .* celeb_a .* use validation, test, ''"
+        with pytest.raises(UserError, match=named):
+            prepare("celeba64", originals.celeba, test_split=split)
