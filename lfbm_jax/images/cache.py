@@ -344,5 +344,5 @@ def _hold_out(layout: Layout, fraction: float) -> Layout:
     return layout._replace(
         train=sorted(shuffled[held:].tolist()),
         test=sorted(shuffled[:held].tolist()),
-        test_name=f"{held} images held out of {count}",
+        test_name=f"{held} of {count} images, held out",
     )

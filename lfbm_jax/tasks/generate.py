@@ -29,7 +29,7 @@ def run(
 
     Figures: the mean and standard deviation of the pixels in [-1, 1] over samples and over as many
     training images, the mean log p(z) of the sampled latent vectors in nats (where the prior is
-    normalised), and milliseconds to synthesise a batch. Where `metrics.inception_weights` is set,
+    normalised), and milliseconds to synthesise a batch, of `task.generate.batch_size`. Where `metrics.inception_weights` is set,
     also FID and KID of `task.generate.fid_num_images` samples against the training images (see
     `metrics.fid`); nothing stands in for them elsewhere.
     """
@@ -38,6 +38,7 @@ def run(
     begin = time.perf_counter()
     model.sample(settings.batch_size, config.seed, settings.batch_size)
     milliseconds = 1e3 * (time.perf_counter() - begin)
+    writer.describe(batch_size=settings.batch_size)
     writer.picture("samples", plots.grid(images[:GRID]))
     real = data.train.spread(settings.num_images) / 127.5 - 1
     figures = {

@@ -27,9 +27,7 @@ def prepare(tmp_path, monkeypatch):
 
     def prepare(config, write, **overrides):
         folder = tmp_path / "originals"
-        if not folder.exists():
-            folder.mkdir()
-            write(folder)
+        folder.mkdir(exist_ok=True)
         written = write(folder)
         data = experiment(config).data
         originals.record_checksums(monkeypatch, data.name, folder)
@@ -85,7 +83,7 @@ def test_another_split_is_held_out_or_refused(prepare):
     assert cache.test.images.shape[1:] == (64, 64, 3)
     _, cache = prepare("celeba64", originals.celeba, test_split="", test_fraction=0.25)
     assert (len(cache.train.images), len(cache.test.images)) == (3, 1)
-    assert cache.scored[0] == "1 images held out of 4"
+    assert cache.scored[0] == "1 of 4 images, held out"
     for split in ("valid", "train"):
         named = rf"data.test_split='{split}' .* celeb_a .* use validation, test, ''"
         with pytest.raises(UserError, match=named):

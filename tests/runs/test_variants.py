@@ -85,6 +85,31 @@ def test_table_13():
     assert [f["generate"]["fid"] for f in found.values()] == [102.61, 94.03, 129.65]
 
 
+@pytest.mark.parametrize(
+    ("name", "paper_steps", "authors_steps"),
+    [("svhn", 400, 8_000), ("cifar10", 800, 16_000), ("celeba64", 400, 8_000)],
+)
+def test_testing_steps_of_the_paper_and_of_the_authors_code(name, paper_steps, authors_steps):
+    paper_config, authors = experiment(name), experiment(name, "lebm,authors_test_steps")
+    assert paper_config.eval_inference.num_steps == paper_steps
+    assert authors.eval_inference.num_steps == authors_steps
+    assert authors.paper == experiment(name, "lebm").paper and authors.paper
+    assert authors.inference == experiment(name, "lebm").inference
+
+
+def test_only_tested_experiments_have_the_authors_steps():
+    with pytest.raises(UserError, match="config variant 'authors_test_steps'"):
+        experiment("celebahq256", "authors_test_steps")
+    with pytest.raises(UserError, match="'authors_test_steps': eval_inference=iaf has no chain"):
+        experiment("svhn", "lfbm_vae,authors_test_steps")
+
+
+def test_table_11_learns_and_synthesises_by_256():
+    config = experiment("celeba64", "table11")
+    assert config.train.batch_size == config.task.generate.batch_size == 256
+    assert experiment("celeba64", "lebm,table11").task.generate.batch_size == 256
+
+
 def test_variants_combine():
     config = experiment("svhn", "lebm,long_run")
     assert config.prior.name == "energy"

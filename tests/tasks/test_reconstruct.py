@@ -1,0 +1,78 @@
+"""Reconstruction: the figures against their definitions, and the split that the report names."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from lfbm_jax.images.cache import Cache, Split
+from lfbm_jax.inference import langevin
+from lfbm_jax.model import Model, Parameters
+from lfbm_jax.priors import gaussian
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.tasks import reconstruct
+from lfbm_jax.trained.api import TrainedModel
+from tests.builders import small_config
+from tests.linear_gaussian import LinearGenerator
+
+D, SHAPE = 3, (6, 6, 1)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """(cache) -> the task's figures and its report, what was inferred, and x."""
+
+    def run(data):
+        config = small_config()
+        config.data.update({"image_size": 6, "channels": 1})
+        config.model.latent_dim = D
+        config.task.reconstruct.update({"num_images": 4, "batch_size": 3})
+        random = np.random.default_rng(0)
+        rows = [0, 2, 4, 6]  # 4 of 9, spread.
+        with jax.enable_x64(True):
+            inference = langevin.Inference(D, num_steps=20, step_size=0.2)
+            model = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), None, inference, 0.8)
+            beta = {"matrix": random.normal(size=(36, D)), "bias": random.normal(size=36)}
+            trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+            writer = ReportWriter(tmp_path, "reconstruct", 0, config)
+            figures = reconstruct.run(trained, data, config, writer)
+            report = json.loads(writer.write(figures).read_text())
+            scored = data.scored[1].images[rows]
+            inferred = trained.infer(scored, config.seed)
+        return figures, report, inferred, scored / 127.5 - 1
+
+    return run
+
+
+def images(seed):
+    return np.random.default_rng(seed).integers(0, 256, (9, *SHAPE), dtype=np.uint8)
+
+
+def test_figures(run, tmp_path):
+    train = images(0)
+    figures, _, inferred, x = run(Cache(Split(train, None), Split(images(1), None), tmp_path))
+    residual = x - inferred.reconstruction
+    log_p_z = -0.5 * np.sum(inferred.z**2, axis=1) - D / 2 * np.log(2 * np.pi)
+    log_p_x = -0.5 * np.sum(residual**2, axis=(1, 2, 3)) / 0.8**2 - 18 * np.log(2 * np.pi * 0.8**2)
+    expected = {
+        "num_images": 4,
+        "mse": np.mean(residual**2),
+        "mse_of_mean_image": np.mean((x - (train / 127.5 - 1).mean(axis=0)) ** 2),
+        "mean_log_p_x_given_z": log_p_x.mean(),
+        "mean_log_p_z": log_p_z.mean(),
+    } | {f"mean_{name}": values.mean() for name, values in inferred.info.items()}
+    assert figures.keys() == expected.keys()
+    for name, value in expected.items():
+        assert figures[name] == pytest.approx(value, rel=1e-9), name
+
+
+@pytest.mark.parametrize(
+    ("split", "named"), [(None, "train"), ("test", "test"), ("validation", "validation")]
+)
+def test_the_report_names_the_split_that_was_scored(run, tmp_path, split, named):
+    test = None if split is None else Split(images(1), None)
+    data = Cache(Split(images(0), None), test, tmp_path, *filter(None, [split]))
+    _, report, _, _ = run(data)
+    assert report["setup"]["split"] == named
+    assert report["setup"]["range"] == "[-1, 1]"
