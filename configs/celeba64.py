@@ -7,9 +7,9 @@ Hardware:  a GPU; the paper's needed 20.7 minutes an epoch at batch 256 (Table 1
            measured yet.
 Paper:     MSE 0.011, FID 33.64 (LFBM-MCMC); Tables 3, 5 and 6: `lfbm_jax/reports/paper.py`.
            Ours: not run yet.
-Evaluation infers by 400 steps, as the paper says; `:authors_test_steps` by the 8,000 that the authors'
-published testing code would run. Which of the two gave Table 2's MSE is unknown.
-The validation images are reconstructed and completed, as in the authors' code.
+Evaluation infers by 400 steps, as the paper says; `:authors_test_steps` by the 8,000 that the
+authors' published testing code would run. Which of the two gave Table 2's MSE is unknown.
+The validation images are reconstructed, as by the authors' code.
 """
 
 from lfbm_jax.reports import paper
@@ -56,7 +56,8 @@ def get_config(variants=""):
     config.tasks = ("generate", "reconstruct", "inpaint")
     config.task.inpaint.update({"num_images": 10_000, "mask": "center_box:40"})
     config.paper = paper.table_2("CelebA") | paper.table_3()
-    own = {"table11": _table11, "mask": _recover, "salt_and_pepper": _salt_and_pepper, "square": _square}
+    own = {"table11": _table11, "mask": _recover}
+    own |= {"salt_and_pepper": _salt_and_pepper, "square": _square}
     configuration.finish(config, variants, GRID.variants() | own)
     if config.data.mask:
         with config.unlocked():

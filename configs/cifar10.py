@@ -5,8 +5,8 @@ Command:   python -m lfbm_jax.main --config=configs/cifar10.py
            <split>/<class>/*.jpg instead; figures from it are marked CIFAR-10 (JPEG).
 Hardware:  a GPU; time not measured yet.
 Paper:     MSE 0.016, FID 66.41 (LFBM-MCMC). Ours: not run yet.
-Evaluation infers by 800 steps, as the paper says; `:authors_test_steps` by the 16,000 that the authors'
-published testing code would run. Which of the two gave Table 2's MSE is unknown.
+Evaluation infers by 800 steps, as the paper says; `:authors_test_steps` by the 16,000 that the
+authors' published testing code would run. Which of the two gave Table 2's MSE is unknown.
 """
 
 from lfbm_jax.reports import paper

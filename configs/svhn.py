@@ -3,8 +3,8 @@
 Command:   python -m lfbm_jax.main --config=configs/svhn.py
 Hardware:  a GPU; time not measured yet.
 Paper:     MSE 0.005, FID 23.64 (LFBM-MCMC). Ours: not run yet.
-Evaluation infers by 400 steps, as the paper says; `:authors_test_steps` by the 8,000 that the authors'
-published testing code would run. Which of the two gave Table 2's MSE is unknown.
+Evaluation infers by 400 steps, as the paper says; `:authors_test_steps` by the 8,000 that the
+authors' published testing code would run. Which of the two gave Table 2's MSE is unknown.
 """
 
 from lfbm_jax.reports import paper

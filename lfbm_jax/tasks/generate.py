@@ -29,9 +29,9 @@ def run(
 
     Figures: the mean and standard deviation of the pixels in [-1, 1] over samples and over as many
     training images, the mean log p(z) of the sampled latent vectors in nats (where the prior is
-    normalised), and milliseconds to synthesise a batch, of `task.generate.batch_size`. Where `metrics.inception_weights` is set,
-    also FID and KID of `task.generate.fid_num_images` samples against the training images (see
-    `metrics.fid`); nothing stands in for them elsewhere.
+    normalised), and milliseconds to synthesise a batch, of `task.generate.batch_size`. Where
+    `metrics.inception_weights` is set, also FID and KID of `task.generate.fid_num_images` samples
+    against the training images (see `metrics.fid`); nothing stands in for them elsewhere.
     """
     settings = config.task.generate
     z, images = model.sample(settings.num_images, config.seed, settings.batch_size)

@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lfbm_jax import data as sources
 from lfbm_jax.errors import UserError
@@ -74,6 +75,17 @@ def test_celeba(prepare):
     for split, found in (("train", cache.train), (name, scored)):
         cropped = written[split][:, 45:173, 25:153]
         assert sorted(map(bytes, found.images)) == sorted(map(bytes, cropped))
+
+
+def test_celeba_at_the_papers_size(prepare):
+    """Pillow's bilinear filter, antialiased, after the crop."""
+    written, cache = prepare("celeba64", originals.celeba)
+    for split, found in (("train", cache.train), ("validation", cache.test)):
+        small = [
+            np.asarray(Image.fromarray(image[45:173, 25:153]).resize((64, 64), Image.BILINEAR))
+            for image in written[split]
+        ]
+        assert sorted(map(bytes, found.images)) == sorted(map(bytes, small))
 
 
 def test_another_split_is_held_out_or_refused(prepare):
