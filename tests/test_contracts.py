@@ -228,5 +228,5 @@ def test_inference(name, dtype):
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(backwards), strict=True):
         close(other[::-1], one, dtype)
     same_key = infer(parameters, keys[jnp.array([0, 0, 1])], images[jnp.array([0, 0, 0])]).z
-    np.testing.assert_array_equal(same_key[0], same_key[1])
-    assert np.any(same_key[0] != same_key[2])
+    close(same_key[0], same_key[1], dtype)
+    assert np.max(np.abs(same_key[0] - same_key[2])) > 1e-2

@@ -22,6 +22,7 @@ from lfbm_jax.tasks import inpaint
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
 from tests.linear_gaussian import LinearGenerator, posterior
+from tests.rounding import assert_close
 
 D, SHAPE, SIGMA = 3, (4, 4, 3), 0.8
 RANDOM = np.random.default_rng(0)
@@ -89,7 +90,7 @@ def test_where_inference_needs_whole_images_langevin_dynamics_takes_over():
     assert model.masked_inference == langevin.Inference(D, num_steps=400, noise=False)
     found = model.infer(IMAGES, masks=MASKS).z
     expected = trained(model.masked_inference).infer(IMAGES, masks=MASKS).z
-    np.testing.assert_array_equal(found, expected)
+    assert_close(found, expected, roundings=1000)
     np.testing.assert_allclose(found, modes(), atol=0.1)
 
 
@@ -150,7 +151,8 @@ def test_figures_and_picture_of_the_task(tmp_path, monkeypatch):
     assert figures["diversity"] > 0.1
 
     completed, count = measured
-    np.testing.assert_array_equal(completed, np.where(hidden, decoded[0], x))
+    # Batches of three there and of four here: two programs.
+    assert_close(completed, np.where(hidden, decoded[0], x), roundings=100)
     assert count == 4
 
     # A row an image: the original, what is seen of it, completions that keep what is seen.
