@@ -26,7 +26,7 @@ def main(_: Sequence[str]) -> None:
     configuration.check(config)
     if "anomaly" not in config.tasks:
         raise UserError(f"tasks={tuple(config.tasks)}: the task anomaly is missing, add it")
-    cli.set_precision(config)
+    cli.set_precision()
     cli.keep_compiled_programs()
     root = pathlib.Path(given.workdir)
     runs = list(each_run(config, _labels(given.digits), given.seeds, root))

@@ -23,6 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from lfbm_jax import precision
 from lfbm_jax.costs import measure
 from lfbm_jax.errors import UserError
 from lfbm_jax.runs import cli, configuration
@@ -43,10 +44,11 @@ _WORKER = flags.DEFINE_bool("worker", False, "(the benchmark's own: be the measu
 def main(_: Sequence[str]) -> None:
     config = _CONFIG.value
     configuration.check(config)
-    cli.set_precision(config)
+    cli.set_precision()
     cli.set_determinism(config)
     if _WORKER.value:
-        _work(config)
+        with precision.of_networks(config):
+            _work(config)
         return
     figures = compare(config)
     print(table(figures))

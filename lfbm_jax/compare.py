@@ -58,7 +58,7 @@ def main(_: Sequence[str]) -> None:
     for config in configs.values():
         configuration.check(config)
         model.build(config)
-    cli.set_precision(_CONFIG.value)
+    cli.set_precision()
     cli.keep_compiled_programs()
     data = prepare(_CONFIG.value.data)
     path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")

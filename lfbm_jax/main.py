@@ -62,7 +62,7 @@ _PROCESS_ID = flags.DEFINE_integer(
 def main(_: Sequence[str]) -> None:
     config = _config()
     configuration.check(config)
-    cli.set_precision(config)
+    cli.set_precision()
     cli.set_determinism(config)
     cli.keep_compiled_programs()
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)

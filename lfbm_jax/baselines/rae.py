@@ -17,6 +17,7 @@ import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
 
 REGULARIZERS = ("none", "l2", "gradient_penalty", "spectral_norm")
@@ -101,7 +102,7 @@ class Baseline:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class Mixture(Base):
     """A prior: N(0, I) until it is fitted, then a mixture of Gaussians.
 
     Attributes:
@@ -124,10 +125,6 @@ class Mixture:
             "factors": jnp.tile(jnp.eye(dim), (count, 1, 1)),
         }
 
-    def prepare(self, alpha: dict) -> dict:
-        """Nothing to prepare."""
-        return alpha
-
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """log p(z) in nats; z [d]."""
 
@@ -145,11 +142,6 @@ class Mixture:
         component = jax.random.categorical(component_key, prepared["log_weights"])
         normal = jax.random.normal(normal_key, (self.latent_dim,))
         return prepared["means"][component] + prepared["factors"][component] @ normal
-
-    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        """-log p(z)."""
-        del key
-        return -self.log_prob(prepared, z)
 
     def fit(self, alpha: dict, z: np.ndarray, seed: int) -> dict:
         """Expectation maximisation on latent vectors [N, d], by scikit-learn."""

@@ -33,6 +33,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.inference import LogJoint, Posterior, langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
+from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
 
 # Of a layer given the one above, in size: a chain diverges where s^2/2 exp(2 times it) exceeds 2.
@@ -202,7 +203,7 @@ class Inference:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layers:
+class Layers(Base):
     """A prior of L layers; z [d] begins with the layer that the generator sees.
 
     Attributes:
@@ -223,10 +224,6 @@ class Layers:
         above = jnp.zeros(self.layer_dim)
         return {f"layer_{i}": self._network().init(keys[i], above) for i in self._below_top()}
 
-    def prepare(self, alpha: dict) -> dict:
-        """Nothing to prepare."""
-        return alpha
-
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """log p(z_L) + sum_l log p(z_l|z_{l+1}) in nats; z [d]."""
         layers = z.reshape(self.num_layers, self.layer_dim)
@@ -245,11 +242,6 @@ class Layers:
             mean, log_deviation = self._moments(prepared[f"layer_{i}"], layers[0])
             layers.insert(0, mean + jnp.exp(log_deviation) * noise[i - 1])
         return jnp.concatenate(layers)
-
-    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        """-log p(z)."""
-        del key
-        return -self.log_prob(prepared, z)
 
     def _below_top(self) -> range:
         """The numbers of the layers below the top one."""

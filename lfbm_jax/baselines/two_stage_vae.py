@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
 
 STEPS_PER_CALL = 100
@@ -57,7 +58,7 @@ class Baseline:
 
 
 @dataclasses.dataclass(frozen=True)
-class SecondStage:
+class SecondStage(Base):
     """A prior whose draws are those of a VAE on latent vectors, once that is fitted.
 
     Attributes:
@@ -75,10 +76,6 @@ class SecondStage:
         """log_gamma [], of the images, and the second stage's decoder and its own log_gamma."""
         return {"log_gamma": jnp.log(jnp.asarray(self.sigma, float)), **self._init_decoder(key)}
 
-    def prepare(self, alpha: dict) -> dict:
-        """Nothing to prepare."""
-        return alpha
-
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """log N(z; 0, I), the first stage's prior, in nats; z [d]."""
         del prepared
@@ -89,11 +86,6 @@ class SecondStage:
         u, noise = jax.random.normal(key, (2, self.settings.latent_dim))
         mean = self._decoder().apply(prepared["decoder"], u)
         return mean + jnp.exp(prepared["log_gamma_z"]) * noise
-
-    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        """-log N(z; 0, I)."""
-        del key
-        return -self.log_prob(prepared, z)
 
     def fit(self, alpha: dict, z: np.ndarray, seed: int) -> dict:
         """Trains the second stage from the start on latent vectors [N, d]; log_gamma stays."""

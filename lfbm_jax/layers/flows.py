@@ -13,16 +13,17 @@ import jax.numpy as jnp
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.layers import bijectors
+from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
 
 # Standard deviation of the initial actnorm biases and log-scales.
 ACTNORM_STDDEV = 0.05
-# And of the kernels of the hidden layers of a coupling (ours; the paper gives none).
+# And of the kernels of the hidden layers of a coupling; both are the authors' values.
 KERNEL_STDDEV = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Flow:
+class Flow(Base):
     """p_alpha(z) = N(f^-1(z); 0, I) |det d f^-1 / dz|, Eq. 2, with f a chain of steps.
 
     A prior adds `_init_step(key)`, the parameters of one step, and `_step(prepared_step)`, that
@@ -52,10 +53,6 @@ class Flow:
         """Parameters alpha; every array has a leading axis of steps, in the order z -> z0."""
         return jax.vmap(self._init_step)(jax.random.split(key, self.num_steps))
 
-    def prepare(self, alpha: dict) -> dict:
-        """Nothing to prepare."""
-        return alpha
-
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """log p_alpha(z) in nats, Eq. 5; z [d]. The base contributes -(d/2) log 2 pi."""
         z0, log_det = self._inverse_and_log_det(prepared, z)
@@ -76,11 +73,6 @@ class Flow:
     def inverse(self, prepared: dict, z: jax.Array) -> jax.Array:
         """z0 = f^-1(z), [d]."""
         return self._inverse_and_log_det(prepared, z)[0]
-
-    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        """-log p_alpha(z): Eq. 6 is minus its gradient with respect to alpha."""
-        del key
-        return -self.log_prob(prepared, z)
 
     def _inverse_and_log_det(self, prepared: dict, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         def step(z, prepared_step):

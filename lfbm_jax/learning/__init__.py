@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from lfbm_jax import precision
 from lfbm_jax.devices import host_memory, sharding
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.learning import chains, schedules
@@ -84,6 +85,7 @@ def make_update(
         out_axes=(None, None),
         donate_argnums=(0,),
     )
+    @precision.of_networks(config)
     def update(state: TrainState, batches: Example, num_steps: jax.Array):
         def body(i, carry):
             state, history = carry

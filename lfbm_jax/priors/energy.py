@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
 
 NEGATIVE_SLOPE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior:
+class Prior(Base):
     """f is a perceptron with LeakyReLU; draws are short runs of Langevin dynamics from N(0, I).
 
     The settings are those of the LEBM authors' code.

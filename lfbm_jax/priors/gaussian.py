@@ -5,9 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from lfbm_jax.priors.base import Base
+
 
 @dataclasses.dataclass(frozen=True)
-class Prior:
+class Prior(Base):
     """p(z) = N(z; 0, I), without parameters (ABP: Han et al., 2017).
 
     Attributes:
@@ -23,10 +25,6 @@ class Prior:
         del key
         return {}
 
-    def prepare(self, alpha: dict) -> dict:
-        """Nothing to prepare."""
-        return alpha
-
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """log N(z; 0, I) in nats; z [d]."""
         del prepared
@@ -36,8 +34,3 @@ class Prior:
         """One draw, [d]."""
         del prepared
         return jax.random.normal(key, (self.latent_dim,))
-
-    def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        """-log N(z; 0, I): constant in alpha, but an encoder's z needs its gradient."""
-        del key
-        return -self.log_prob(prepared, z)

@@ -24,25 +24,13 @@ class Prior(Flow):
         """Parameters alpha: stacked steps, and log-scales [d] that start at zero."""
         return {"steps": super().init(key), "log_scale": jnp.zeros(self.latent_dim)}
 
-    def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
-        """log p_alpha(z) in nats; z [d]."""
-        log_scale = prepared["log_scale"]
+    def forward(self, prepared: dict, z0: jax.Array) -> jax.Array:
+        """z = f(z0), Eq. 1; [d]."""
+        return super().forward(prepared["steps"], z0 * jnp.exp(-prepared["log_scale"]))
 
-        def step(z, prepared_step):
-            return self._step(prepared_step).inverse(z), None
-
-        h = jax.lax.scan(step, z, prepared["steps"])[0]
-        log_prob = jax.scipy.stats.norm.logpdf(h * jnp.exp(log_scale)) + log_scale
-        return jnp.sum(log_prob)
-
-    def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
-        """One exact draw, [d]."""
-
-        def step(z, prepared_step):
-            return self._step(prepared_step).forward(z), None
-
-        h = jax.random.normal(key, (self.latent_dim,)) * jnp.exp(-prepared["log_scale"])
-        return jax.lax.scan(step, h, prepared["steps"], reverse=True)[0]
+    def _inverse_and_log_det(self, prepared: dict, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        h, _ = super()._inverse_and_log_det(prepared["steps"], z)
+        return h * jnp.exp(prepared["log_scale"]), jnp.sum(prepared["log_scale"])
 
     def _step(self, prepared_step: dict) -> distrax.Bijector:
         """One step. Its inverse, z -> z0, goes through this list from first to last."""

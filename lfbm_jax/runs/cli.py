@@ -9,17 +9,17 @@ import jax
 import ml_collections
 from absl import app, flags
 
+from lfbm_jax import precision
 from lfbm_jax.errors import Interrupted, UserError
 from lfbm_jax.images.cache import default_root
-from lfbm_jax.runs.configuration import PRECISIONS
 
 USAGE_ERROR = 2
 CONFIG_IS_MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
 
 
-def set_precision(config: ml_collections.ConfigDict) -> None:
-    """Float32 products are full float32 on accelerators too, unless the config allows less."""
-    jax.config.update("jax_default_matmul_precision", PRECISIONS[config.precision])
+def set_precision() -> None:
+    """Float32 products are full float32 on accelerators too, outside of the config's networks."""
+    jax.config.update("jax_default_matmul_precision", precision.PRECISIONS["float32"])
 
 
 def set_determinism(config: ml_collections.ConfigDict) -> None:

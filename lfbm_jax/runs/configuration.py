@@ -9,10 +9,8 @@ import ml_collections
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference import langevin
 from lfbm_jax.learning import schedules
+from lfbm_jax.precision import PRECISIONS
 from lfbm_jax.runs import parts
-
-# `precision` and the precision of matrix products on accelerators that goes with it.
-PRECISIONS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 
 # A variant changes a config in place; one written `name=value` gets the value as text.
 Variant = Callable[[ml_collections.ConfigDict, str], None]
@@ -79,7 +77,7 @@ def base() -> ml_collections.ConfigDict:
             "tasks": ("generate", "reconstruct"),
             "task": parts.task_settings("SETTINGS"),
             "paper": {},  # the paper's figures for each task, printed beside ours
-            "precision": "float32",  # or tensorfloat32, bfloat16
+            "precision": "float32",  # of the networks; or tensorfloat32, bfloat16 (precision.py)
             "deterministic": False,  # bit-for-bit repeatable on GPUs too, at some cost
         }
     )

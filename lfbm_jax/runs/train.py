@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from lfbm_jax import learning
+from lfbm_jax import learning, precision
 from lfbm_jax.devices import distributed, sharding
 from lfbm_jax.errors import Interrupted
 from lfbm_jax.images import masks
@@ -89,7 +89,9 @@ def _train(
         checkpoints.delete_after(step)
 
     update = learning.make_update(config, model, batches.steps_per_epoch)
-    tune = model.inference.tuner(model) if hasattr(model.inference, "tuner") else None
+    tune = None
+    if hasattr(model.inference, "tuner"):
+        tune = precision.of_networks(config)(model.inference.tuner(model))
     trained = TrainedModel(config, model, state.parameters, step)
     state = sharding.replicate(state)
     writer = Writer(workdir, step)

@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from lfbm_jax import precision
+
 SMALLEST_ANGLE = 1e-3  # radians; below, two directions are treated as parallel
 
 
+@precision.full
 def between(start: jax.Array, end: jax.Array, fraction: jax.Array) -> jax.Array:
     """The vector [d] at a fraction of the way that `TrainedModel.interpolate` describes."""
     norms = jnp.linalg.norm(start), jnp.linalg.norm(end)

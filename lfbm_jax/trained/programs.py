@@ -7,11 +7,11 @@ import jax
 import ml_collections
 import numpy as np
 
+from lfbm_jax import precision
 from lfbm_jax.devices import sharding
 from lfbm_jax.inference import langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Model, occlude, to_unit_range
-from lfbm_jax.runs import configuration
 from lfbm_jax.trained.interpolation import between
 
 
@@ -104,8 +104,6 @@ class Programs:
         def interpolate(parameters, way):
             prepared = model.prepare(parameters)
             *ends, fraction = way
-            if not hasattr(prior, "inverse"):  # No base: z itself goes the way.
-                return model.decode(prepared, between(*ends, fraction))
             base = (prior.inverse(prepared.alpha, z) for z in ends)
             return model.decode(prepared, prior.forward(prepared.alpha, between(*base, fraction)))
 
@@ -131,12 +129,7 @@ class Programs:
 
     def on_devices(self, one_example: Any, in_axes: tuple = (None, 0)) -> Any:
         """Vectorised over a device's examples (the last argument), then mapped over devices."""
-        products = configuration.PRECISIONS[self._config.precision]
-
-        def precise(*arguments):
-            with jax.default_matmul_precision(products):  # Read when this is traced.
-                return one_example(*arguments)
-
+        precise = precision.of_networks(self._config)(one_example)
         return jax.pmap(
             jax.vmap(precise, in_axes=in_axes), axis_name=sharding.AXIS, in_axes=in_axes
         )

@@ -1,12 +1,20 @@
-"""bfloat16 in the generator changes a chain by little; chains and densities stay float32."""
+"""The precision of products: read off the programs that accelerators would run, and its effect."""
+
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from lfbm_jax import model
+from lfbm_jax import learning, model
 from lfbm_jax.model import Example
-from tests.builders import invented, small_config
+from lfbm_jax.runs import cli, parts
+from lfbm_jax.trained.interpolation import between
+from lfbm_jax.trained.programs import Programs
+from tests.builders import ENCODER_LAYERS, experiment, invented, small_config
+from tests.test_contracts import modules
 
 STEPS, CHAINS = 20, 32
 
@@ -43,3 +51,152 @@ def test_a_bfloat16_chain_stays_close_to_the_float32_one():
     assert 0 < np.median(distance) < 0.015
     assert distance.max() < 0.03
     assert np.median(np.abs(rounded[1] / exact[1] - 1)) < 0.01
+
+
+ACCELERATORS = ("cuda", "tpu")
+# What `precision` means for a product of the generator or the inference network.
+NETWORKS = {"float32": "HIGHEST", "tensorfloat32": "HIGH", "bfloat16": "DEFAULT"}
+# Where the code of a product stands, by the frames that it was traced in.
+OF_PRIOR = re.compile(r"/priors/|/flows\.py|\"(Mixture|Layers|SecondStage)\.")
+OF_NETWORK = re.compile(r"/generators/|/inference/(convolutions|encoder|iaf)\.py")
+PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")
+
+
+def products(function, *arguments):
+    """{"prior" or "network": the precisions of its products} in the programs of accelerators.
+
+    A product of neither fails: it would need to be decided whose it is.
+    """
+    traced = jax.jit(function).trace(*arguments)
+    found = {"prior": set(), "network": set()}
+
+    def visit(operation):
+        if operation.name in PRODUCTS:
+            place = str(operation.location)
+            of_prior, of_network = OF_PRIOR.search(place), OF_NETWORK.search(place)
+            assert bool(of_prior) != bool(of_network), place
+            named = re.findall(r"precision (\w+)>", str(operation.attributes["precision_config"]))
+            assert len(named) == 2, operation
+            found["prior" if of_prior else "network"].update(named)
+        for region in operation.regions:
+            for block in region.blocks:
+                for inner in block.operations:
+                    visit(inner.operation)
+
+    for platform in ACCELERATORS:
+        lowered = traced.lower(lowering_platforms=(platform,))
+        visit(lowered.compiler_ir("stablehlo").operation)
+    return found
+
+
+def config_with(section, name, precision):
+    config = small_config()
+    config.precision = precision
+    if section == "baseline":
+        config = experiment("digits", f"{BASELINES[name]},smoke").unlock()
+        config.precision = precision
+    elif config[section].name != name:
+        config[section] = parts.defaults(section, name)
+        if "layers" in config[section]:
+            config[section].layers = ENCODER_LAYERS
+    config.train.update({"batch_size": 2, "prior_inference_updates": 2})
+    return config
+
+
+def update_of(config):
+    """The compiled update and the shapes of its arguments."""
+    built = model.build(config)
+    side, channels = config.data.image_size, config.data.channels
+    state = jax.eval_shape(functools.partial(learning.init_state, config, built, 4))
+    image = np.zeros((1, 1, 2, side, side, channels), np.uint8)
+    examples = Example(image, np.zeros((1, 1, 2), np.int32), np.ones((1, 1, 2), np.float32))
+    return learning.make_update(config, built, 10), state, examples, np.int32(1)
+
+
+# Variants that stand for the baselines.
+BASELINES = {"rae": "rae", "sri": "sri_l5", "two_stage_vae": "two_stage_vae"}
+
+
+def test_every_baseline_has_a_variant_here():
+    assert BASELINES.keys() == set(modules("baseline"))
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(kind, name) for kind in ("prior", "inference", "baseline") for name in modules(kind)],
+)
+def test_an_update_multiplies_by_the_setting_in_networks_alone(section, name):
+    """Values and gradients, through `make_update` as training calls it."""
+    found = products(*update_of(config_with(section, name, "bfloat16")))
+    # The priors of two baselines are fitted afterwards, and have no products in the update.
+    without = name in ("gaussian", "rae", "two_stage_vae")
+    assert found == {"network": {"DEFAULT"}, "prior": set() if without else {"HIGHEST"}}
+
+
+@pytest.mark.parametrize("precision", NETWORKS)
+def test_each_setting(precision):
+    found = products(*update_of(config_with("prior", "glow", precision)))
+    assert found == {"prior": {"HIGHEST"}, "network": {NETWORKS[precision]}}
+
+
+@pytest.mark.parametrize("name", modules("prior"))
+def test_evaluation_multiplies_likewise(name):
+    config = config_with("prior", name, "bfloat16")
+    built = model.build(config)
+    programs = Programs(config, built)
+    parameters = jax.eval_shape(built.init, jax.random.key(0))
+    z, index = np.zeros((1, 2, 5), np.float32), np.zeros((1, 2), np.int32)
+    image, one = np.zeros((1, 2, 8, 8, 1), np.uint8), np.ones((1, 2), np.float32)
+    seed, chain = np.int32(0), np.int32(0)
+    for program, arguments in (
+        (programs.sample, (seed, parameters, index)),
+        (programs.infer, (seed, chain, parameters, Example(image, index, one))),
+        (programs.log_prior, (parameters, z)),
+        (programs.interpolate, (parameters, (z, z, one))),
+    ):
+        found = products(program, *arguments)
+        assert found["network"] <= {"DEFAULT"} and found["prior"] <= {"HIGHEST"}
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(kind, name) for kind in ("prior", "baseline") for name in modules(kind)],
+)
+def test_a_prior_is_exact_whatever_surrounds_it(section, name):
+    """Its gradient is taken here outside of its methods, where another precision holds."""
+    config = config_with(section, name, "float32")
+    prior = model.build(config).prior
+    alpha = invented(prior.init)
+
+    def everything(alpha, z):
+        with jax.default_matmul_precision("bfloat16"):
+            key = jax.random.key(0)
+            total = lambda alpha, z: (  # noqa: E731
+                prior.loss(prior.prepare(alpha), key, z) + prior.log_prob(prior.prepare(alpha), z)
+            )
+            there = prior.forward(prior.prepare(alpha), prior.inverse(prior.prepare(alpha), z))
+            return jax.grad(total, (0, 1))(alpha, z), there, prior.sample(prior.prepare(alpha), key)
+
+    found = products(everything, alpha, np.ones(config.model.latent_dim, np.float32))
+    assert found == {"network": set(), "prior": set() if name == "gaussian" else {"HIGHEST"}}
+
+
+def test_commands_and_interpolation_multiply_in_full_float32():
+    """Metrics and what else is no network: `set_precision` is what every command calls."""
+    vectors = np.ones((2, 5), np.float32)
+    way = jax.jit(lambda a, b: between(a, b, 0.5)).trace(*vectors)
+    with jax.default_matmul_precision("bfloat16"):
+        text = way.lower(lowering_platforms=("cuda",)).as_text()
+        assert "HIGHEST" in text and "DEFAULT" not in text
+    before = jax.config.jax_default_matmul_precision
+    try:
+        cli.set_precision()
+        traced = jax.jit(jnp.dot).trace(vectors, vectors.T)
+        assert "HIGHEST" in traced.lower(lowering_platforms=("tpu",)).as_text()
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+
+
+@pytest.mark.parametrize("name", ("svhn", "cifar10", "celeba64", "celebahq256"))
+def test_the_papers_experiments_run_as_their_authors_did(name):
+    assert experiment(name).precision == "tensorfloat32"
