@@ -13,6 +13,7 @@ from lfbm_jax import model as models
 from lfbm_jax.inference import Posterior
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.priors import gaussian
+from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
 from tests.builders import ENCODER_LAYERS, invented, small_config
 from tests.linear_gaussian import LinearGenerator
@@ -140,6 +141,27 @@ def test_normalized_prior_integrates_to_one_and_samples_from_its_density(name):
     white = np.linalg.solve(np.linalg.cholesky(covariance), (z - mean).T)
     np.testing.assert_allclose(white.mean(axis=1), 0, atol=4.5 / np.sqrt(len(z)))
     np.testing.assert_allclose(np.cov(white), np.eye(2), atol=10 / np.sqrt(len(z)))
+
+
+@each("prior")
+def test_forward_undoes_inverse_and_a_flows_base_is_normal(name):
+    with jax.enable_x64(True):
+        prior = build("prior", name)
+        prepared = prior.prepare(invented(prior.init))
+        z = jnp.asarray(np.random.default_rng(0).normal(size=5))
+        z0 = jax.jit(prior.inverse)(prepared, z)
+        assert z0.shape == (5,)
+        np.testing.assert_allclose(jax.jit(prior.forward)(prepared, z0), z, rtol=1e-11)
+        if type(prior).inverse is Base.inverse:
+            np.testing.assert_array_equal(z0, z)
+            return
+        assert np.abs(z0 - z).max() > 1e-2
+        log_det = jnp.linalg.slogdet(jax.jacfwd(lambda z: prior.inverse(prepared, z))(z))[1]
+        expected = jnp.sum(jax.scipy.stats.norm.logpdf(z0)) + log_det
+        np.testing.assert_allclose(prior.log_prob(prepared, z), expected, rtol=1e-11)
+        draw = jax.random.normal(jax.random.key(3), (5,))
+        drawn = prior.sample(prepared, jax.random.key(3))
+        np.testing.assert_allclose(drawn, prior.forward(prepared, draw), rtol=1e-11)
 
 
 @each("generator")

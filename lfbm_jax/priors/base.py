@@ -16,12 +16,9 @@ class Base:
 
     Attributes:
         normalized: whether `log_prob` is the log-density itself; else it is so up to a constant.
-        rate_of_generators: what the learning rate of alpha is to the generator's, where a prior
-            wants it to be another one than the config's; None: as the config has it.
     """
 
     normalized: bool
-    rate_of_generators: float | None = None
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)

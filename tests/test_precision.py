@@ -56,9 +56,12 @@ def test_a_bfloat16_chain_stays_close_to_the_float32_one():
 ACCELERATORS = ("cuda", "tpu")
 # What `precision` means for a product of the generator or the inference network.
 NETWORKS = {"float32": "HIGHEST", "tensorfloat32": "HIGH", "bfloat16": "DEFAULT"}
-# Where the code of a product stands, by the frames that it was traced in.
-OF_PRIOR = re.compile(r"/priors/|/flows\.py|\"(Mixture|Layers|SecondStage)\.")
-OF_NETWORK = re.compile(r"/generators/|/inference/(convolutions|encoder|iaf)\.py")
+# Where the code of a product stands, by the frames that it was traced in. Interpolation of latent
+# vectors counts as the prior's; so do products without frames, of JAX's own rules for derivatives.
+OF_PRIOR = re.compile(
+    r"/priors/|/layers/flows\.py|/interpolation\.py|\"(Mixture|Layers|SecondStage)\."
+)
+OF_NETWORK = re.compile(r"/generators/|/layers/conv|/inference/(encoder|iaf)\.py")
 PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")
 
 
@@ -73,7 +76,8 @@ def products(function, *arguments):
     def visit(operation):
         if operation.name in PRODUCTS:
             place = str(operation.location)
-            of_prior, of_network = OF_PRIOR.search(place), OF_NETWORK.search(place)
+            of_network = OF_NETWORK.search(place)
+            of_prior = OF_PRIOR.search(place) or ".py" not in place
             assert bool(of_prior) != bool(of_network), place
             named = re.findall(r"precision (\w+)>", str(operation.attributes["precision_config"]))
             assert len(named) == 2, operation
