@@ -1,7 +1,9 @@
 """A small convolutional classifier that is trained on the labelled training images of a data set.
 
-It is a measuring instrument: the same for every model of a data set, whatever the model's seed.
-Distances in its features are no FID and are never called so.
+It is a measuring instrument: the same for every model of a data set, whatever the model's seed and
+`precision`; its products are always float32. Another kind of device rounds otherwise and so trains
+another classifier, with a file of its own. Distances in its features are no FID and are never
+called so.
 """
 
 import functools
@@ -9,6 +11,7 @@ import hashlib
 import math
 from typing import Any, NamedTuple
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,7 +31,8 @@ FEATURES = 128
 BATCH_SIZE = 100
 LEARNING_RATE = 2e-3
 SEED = 0
-FORMAT = 1  # To be raised when what is trained changes: old files are left alone.
+PRECISION = "highest"  # of its products
+FORMAT = 2  # To be raised when what is trained changes: old files are left alone.
 
 
 class Network(nn.Module):
@@ -41,16 +45,21 @@ class Network(nn.Module):
         halvings = max(len(WIDTHS), math.ceil(math.log2(x.shape[1] / SMALLEST_SIDE)))
         for i in range(halvings):
             width = WIDTHS[min(i, len(WIDTHS) - 1)]
-            x = nn.relu(nn.Conv(width, (5, 5), 2, param_dtype=float)(x))
-        x = nn.relu(nn.Dense(FEATURES, param_dtype=float)(x.reshape(len(x), -1)))
-        return x, nn.Dense(self.classes, param_dtype=float)(x)
+            x = nn.relu(nn.Conv(width, (5, 5), 2, precision=PRECISION, param_dtype=float)(x))
+        dense = functools.partial(nn.Dense, precision=PRECISION, param_dtype=float)
+        x = nn.relu(dense(FEATURES, name="Dense_0")(x.reshape(len(x), -1)))
+        return x, dense(self.classes, name="Dense_1")(x)
 
 
 class Classifier(NamedTuple):
-    """features: images -> [B, 128], batch by batch; probabilities: images -> [B, classes]."""
+    """features: images -> [B, 128], batch by batch; probabilities: images -> [B, classes].
+
+    file: the name of its file in the data set's cache, which tells one classifier from another.
+    """
 
     features: Extractor
     probabilities: Extractor
+    file: str
 
 
 def of_training_images(data: Cache, num_epochs: int) -> Classifier:
@@ -62,9 +71,7 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     """
     images, labels = data.train
     network = Network(int(labels.max()) + 1)
-    setting = (FORMAT, WIDTHS, FEATURES, BATCH_SIZE, LEARNING_RATE, SEED, num_epochs, len(images))
-    digest = hashlib.sha256(repr(setting).encode()).hexdigest()
-    path = data.directory / f"classifier-{digest[:12]}.npz"
+    path = data.directory / _file_name(num_epochs, len(images))
     if path.exists():
         with np.load(path) as file:
             parameters = unflatten_dict(dict(file), sep=".")
@@ -82,7 +89,22 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     return Classifier(
         Extractor(features, parameters, FEATURES, BATCH_SIZE),
         Extractor(probabilities, parameters, network.classes, BATCH_SIZE),
+        path.name,
     )
+
+
+def _file_name(num_epochs: int, num_images: int) -> str:
+    """Another one for everything that the parameters depend on, the images themselves apart."""
+    setting = {
+        "format": FORMAT,
+        "network": (WIDTHS, SMALLEST_SIDE, FEATURES),
+        "training": (BATCH_SIZE, LEARNING_RATE, SEED, num_epochs, num_images),
+        "numbers": (PRECISION, jnp.result_type(float).name),
+        "device": (jax.default_backend(), jax.local_devices()[0].device_kind),
+        "libraries": (jax.__version__, flax.__version__, optax.__version__),
+    }
+    digest = hashlib.sha256(repr(setting).encode()).hexdigest()
+    return f"classifier-{digest[:12]}.npz"
 
 
 def _train(network: Network, split: Split, num_epochs: int) -> Any:

@@ -1,10 +1,17 @@
-"""Frechet and kernel inception distance of images to the training images (Table 2)."""
+"""Frechet and kernel inception distance of images to the training images (Table 2).
+
+A figure is called `fid` where it may stand beside the paper's: 50,000 images against all training
+images, by the FID network. Its value depends on all three: below 2,048 images, the number of
+features, the covariance is singular, and the distance of few images is larger in the mean. Any
+other figure says in its name what differs, as `fid_of_300_images` does.
+"""
 
 import pathlib
 import zipfile
 from collections.abc import Iterable
 from typing import Any
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -14,8 +21,16 @@ from lfbm_jax.images.batches import rows_without
 from lfbm_jax.images.cache import Cache, blaming_cache_dir, folder
 from lfbm_jax.metrics import inception_weights
 from lfbm_jax.metrics.features import Extractor, Summary, chunks
-from lfbm_jax.metrics.frechet import frechet_distance, kernel_distance
+from lfbm_jax.metrics.frechet import (
+    KERNEL_SUBSET_SIZE,
+    KERNEL_SUBSETS,
+    frechet_distance,
+    kernel_distance,
+)
 from lfbm_jax.metrics.inception import FEATURES
+
+NUM_IMAGES = 50_000  # of the paper's figures
+FORMAT = 2  # To be raised when the statistics of the same images change: old files are left alone.
 
 
 def check(config: ml_collections.ConfigDict, num_images: int) -> None:
@@ -57,39 +72,91 @@ def measure(
         config: of the run, with `metrics.inception_weights`.
         data: its data set.
         images: chunks [N, H, W, C], uint8 or in [-1, 1].
-        num_images: how many there are; the distance of few images is larger in the mean.
+        num_images: how many there are.
 
     Returns:
-        Figures `fid`, `kid` and `kid_stddev` (over subsets; without them where the statistics hold
-        no features), which are named otherwise where the weights are not the FID network's; and
-        the setting they were measured in.
+        Figures `fid`, `kid` and `kid_stddev` under the names that fit what was measured (see
+        `names_end`), and the setting they were measured in. KID, and its deviation over subsets,
+        are left out where the statistics hold no features. The deviation is left out too where
+        there are not two disjoint subsets.
     """
     weights = inception_weights.locate(config)
     extractor = inception_weights.load(weights)
-    path = config.metrics.fid_statistics or _statistics_path(config, data, weights)
-    if not config.metrics.fid_statistics and _is_missing(path):
+    given = config.metrics.fid_statistics
+    path = given or _statistics_path(config, data, weights)
+    if not given and _is_missing(path):
         _summarize_training(config, data, extractor, path)
     real = _load(path)
     found = Summary.of(extractor, images, num_images)
     figures = {"fid": frechet_distance(found.gaussian, real.gaussian)}
-    if len(real.features):
-        figures["kid"], figures["kid_stddev"] = kernel_distance(found.features, real.features)
-    if not weights.genuine:
-        figures = {f"{name}_with_other_weights": value for name, value in figures.items()}
     setting = {
         "fid_network": f"Inception-v3, {weights.path.name}, SHA-256 {weights.sha256[:8]}",
         "fid_num_images": found.num_images,
-        "fid_num_training_images": real.num_images or "not known",
+        "fid_reference": _reference(config, data, real),
         "fid_range": "256 levels, seen as [-1, 1] at 299 x 299",
     }
-    return figures, setting
+    if len(real.features):
+        fewest = min(len(found.features), len(real.features))
+        size = min(KERNEL_SUBSET_SIZE, fewest)
+        figures["kid"], deviation = kernel_distance(found.features, real.features, size=size)
+        if fewest >= 2 * size:
+            figures["kid_stddev"] = deviation
+        setting["kid_subsets"] = (
+            f"{KERNEL_SUBSETS} of {size} of {len(found.features)} images, and of"
+            f" {len(real.features)} of the reference"
+        )
+    end = names_end(config, data, found.num_images, weights)
+    return {name + end: value for name, value in figures.items()}, setting
+
+
+def names_end(
+    config: ml_collections.ConfigDict,
+    data: Cache,
+    num_images: int,
+    weights: inception_weights.Weights,
+) -> str:
+    """What follows `fid` and `kid` in a figure's name; "" where it may stand beside the paper's."""
+    end = "" if num_images == NUM_IMAGES else f"_of_{num_images}_images"
+    if config.metrics.fid_statistics:
+        end += "_to_given_statistics"
+    else:
+        count = len(_rows(config, data))
+        if count < FEATURES or _left_out(config, data):
+            end += f"_to_{count}_training_images"
+    return end if weights.genuine else f"{end}_with_other_weights"
+
+
+def _reference(config: ml_collections.ConfigDict, data: Cache, real: Summary) -> str:
+    """What the images were held against."""
+    if config.metrics.fid_statistics:
+        count = f"{real.num_images} images" if real.num_images else "number of images not known"
+        return f"{config.metrics.fid_statistics}: {count}, data and split not known"
+    left_out = _left_out(config, data)
+    return f"train split, {real.num_images} images" + (f", {left_out}" if left_out else " (all)")
+
+
+def _left_out(config: ml_collections.ConfigDict, data: Cache) -> str:
+    """Which training images the statistics of this run do without, in words; "": none."""
+    labels = sorted(config.data.exclude_labels)
+    parts = [f"without the classes {', '.join(map(str, labels))}"] if labels else []
+    if len(data.train.images) == config.data.num_train:
+        parts.append(f"of the {config.data.num_train} that data.num_train takes")
+    return ", ".join(parts)
+
+
+def _rows(config: ml_collections.ConfigDict, data: Cache) -> np.ndarray:
+    """The training images that the statistics are of."""
+    images, labels = data.train
+    return rows_without(labels, len(images), config.data.exclude_labels)
 
 
 def _statistics_path(
     config: ml_collections.ConfigDict, data: Cache, weights: inception_weights.Weights
 ) -> pathlib.Path:
     without = "".join(f"-without-{label}" for label in sorted(config.data.exclude_labels))
-    name = f"fid_statistics-{weights.sha256[:8]}-{len(data.train.images)}{without}.npz"
+    # The network's products are float32 under every `precision`, so this is no part of the name.
+    kind = f"{weights.sha256[:16]}-{jnp.result_type(float).name}"
+    name = f"fid_statistics-{FORMAT}-{kind}-{len(data.train.images)}{without}.npz"
     return data.directory / name
 
 
@@ -101,9 +168,8 @@ def _is_missing(path: pathlib.Path) -> bool:
 def _summarize_training(
     config: ml_collections.ConfigDict, data: Cache, extractor: Extractor, path: pathlib.Path
 ) -> None:
-    images, labels = data.train
-    rows = rows_without(labels, len(images), config.data.exclude_labels)
-    summary = Summary.of(extractor, chunks(images, rows), len(rows))
+    rows = _rows(config, data)
+    summary = Summary.of(extractor, chunks(data.train.images, rows), len(rows))
     with blaming_cache_dir(data.directory):
         summary.save(path)
 

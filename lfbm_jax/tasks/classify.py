@@ -62,7 +62,7 @@ def run(
     )
     writer.describe(
         split=data.test_name,
-        classifier=f"convolutional, {settings.num_epochs} epochs",
+        classifier=f"convolutional, {settings.num_epochs} epochs, {judge.file}",
         frechet_num_images=compared,
         frechet_num_training_images=len(train.images),
         frechet_features=f"{classifier.FEATURES} of the classifier's last hidden layer; no FID",

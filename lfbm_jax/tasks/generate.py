@@ -28,10 +28,12 @@ def run(
     """Samples `task.generate.num_images` images, draws the first of them, and returns figures.
 
     Figures: the mean and standard deviation of the pixels in [-1, 1] over samples and over as many
-    training images, the mean log p(z) of the sampled latent vectors in nats (where the prior is
-    normalised), and milliseconds to synthesise a batch, of `task.generate.batch_size`. Where
-    `metrics.inception_weights` is set, also FID and KID of `task.generate.fid_num_images` samples
-    against the training images (see `metrics.fid`); nothing stands in for them elsewhere.
+    training images (`num_training_images`: all of them where there are fewer), the mean log p(z) of
+    the sampled latent vectors in nats (where the prior is normalised), and milliseconds to
+    synthesise a batch, of `task.generate.batch_size`. Where `metrics.inception_weights` is set,
+    also FID and KID of `task.generate.fid_num_images` samples against the training images, under
+    names that say so where these are not 50,000 and all (see `metrics.fid`); nothing stands in for
+    them elsewhere.
     """
     settings = config.task.generate
     z, images = model.sample(settings.num_images, config.seed, settings.batch_size)
@@ -43,6 +45,7 @@ def run(
     real = data.train.spread(settings.num_images) / 127.5 - 1
     figures = {
         "num_images": len(images),
+        "num_training_images": len(real),
         "pixel_mean": float(images.mean()),
         "pixel_stddev": float(images.std()),
         "training_pixel_mean": float(real.mean()),

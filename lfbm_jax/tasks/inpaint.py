@@ -51,7 +51,7 @@ def run(
     reconstructing the whole images; `diversity`, the standard deviation over an image's
     completions (the root of its mean square over hidden pixels). Where
     `metrics.inception_weights` is set, also FID and KID of one completion of every image against
-    the training images (see `metrics.fid`).
+    the training images, named for how many they are (see `metrics.fid`).
     """
     settings = config.task.inpaint
     split, source = data.scored

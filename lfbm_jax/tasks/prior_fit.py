@@ -26,13 +26,14 @@ def run(
 
     `task.prior_fit.num_images` images of each split are used (0: all).
 
-    Figures, log-densities in nats: `test_log_p_z`, the mean log p(z) of latent vectors inferred
-    from test images, and `gaussian_test_log_p_z`, the same under the Gaussian with the mean and
-    the full covariance of those inferred from training images (a prior that is not normalised has
-    neither); `sampled_log_p_z`, of draws from the prior; `mmd`, the squared maximum mean
-    discrepancy between inferred and sampled vectors (see `squared_mmd`), and `mmd_standard_normal`,
-    between inferred vectors and as many draws from N(0, I); `two_sample_accuracy`, of a classifier
-    that tells inferred from sampled vectors (see `two_sample_accuracy`), near 0.5 for a good prior.
+    Figures, log-densities in nats: `num_images` and `num_training_images`, of the two splits;
+    `test_log_p_z`, the mean log p(z) of latent vectors inferred from test images, and
+    `gaussian_test_log_p_z`, the same under the Gaussian with the mean and the full covariance of
+    those inferred from training images (a prior that is not normalised has neither);
+    `sampled_log_p_z`, of draws from the prior; `mmd`, the squared maximum mean discrepancy between
+    inferred and sampled vectors (see `squared_mmd`), and `mmd_standard_normal`, between inferred
+    vectors and as many draws from N(0, I); `two_sample_accuracy`, of a classifier that tells
+    inferred from sampled vectors (see `two_sample_accuracy`), near 0.5 for a good prior.
 
     Raises:
         UserError: there is no test split, or there are too few training images for a covariance.
@@ -56,6 +57,7 @@ def run(
     normal = np.random.default_rng(config.seed).standard_normal(test.shape)
     figures = {
         "num_images": len(test),
+        "num_training_images": len(train),
         "mmd": squared_mmd(test, sampled.astype(np.float64)),
         "mmd_standard_normal": squared_mmd(test, normal),
         "two_sample_accuracy": two_sample_accuracy(test, sampled, config.seed),

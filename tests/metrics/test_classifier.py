@@ -1,5 +1,7 @@
 """The classifier that a data set's measurements share."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -31,6 +33,35 @@ def test_learns_digits_once(digits, monkeypatch):
     monkeypatch.setattr(classifier, "_train", None)  # not called again
     again = classifier.of_training_images(digits, num_epochs=15)
     np.testing.assert_array_equal(probabilities(again, digits.test.images), real)
+
+
+@pytest.mark.parametrize("other", ["cuda", "float64", "version", "epochs"])
+def test_whatever_changes_the_classifier_changes_its_file(other, monkeypatch):
+    name = classifier._file_name(5, 100)
+    assert classifier._file_name(5, 100) == name
+    if other == "cuda":
+        monkeypatch.setattr(classifier.jax, "default_backend", lambda: "cuda")
+    elif other == "version":
+        monkeypatch.setattr(classifier.optax, "__version__", "0.0.0")
+    with jax.enable_x64(other == "float64"):
+        assert classifier._file_name(6 if other == "epochs" else 5, 100) != name
+
+
+@pytest.mark.parametrize("precision", ["default", "tensorfloat32", "highest"])
+def test_products_are_float32_under_every_precision(precision):
+    """Read off the training step's program for CUDA: all of its products are of HIGHEST."""
+    network = classifier.Network(classes=3)
+    x = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
+    with jax.default_matmul_precision(precision):
+        parameters = jax.eval_shape(network.init, jax.random.key(0), x)
+
+        def loss(parameters, x):
+            return sum(out.sum() for out in network.apply(parameters, x))
+
+        lowered = jax.jit(jax.grad(loss)).trace(parameters, x).lower(lowering_platforms=("cuda",))
+    products = re.findall(r"stablehlo\.(?:convolution|dot_general).*", lowered.as_text())
+    assert len(products) >= 8
+    assert all(product.count("HIGHEST") == 2 for product in products), products
 
 
 @pytest.mark.parametrize("side", [8, 28, 64])

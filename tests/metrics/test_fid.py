@@ -56,16 +56,50 @@ def direct(images):
     return frechet.Gaussian(found.mean(axis=0), np.cov(found.T)), found
 
 
-def test_distance_to_the_training_images(config, data, network):
+def test_distance_to_the_training_images(config, data, network, monkeypatch):
+    """Whole sets of 20 and of 30 images, which take the place of 50,000 and of enough."""
+    monkeypatch.setattr(fid, "NUM_IMAGES", 20)
     images = np.random.default_rng(1).integers(0, 200, (20, 3, 3, 1), dtype=np.uint8)
     figures, setting = fid.measure(config, data, np.split(images, [9]), 20)
     (one, features), (other, real) = direct(images), direct(data.train.images)
-    assert figures["fid"] == pytest.approx(frechet.frechet_distance(one, other), rel=1e-4)
-    assert figures["kid"] == pytest.approx(frechet.kernel_distance(features, real)[0], rel=0.2)
+    assert figures["fid"] == pytest.approx(frechet.frechet_distance(one, other), rel=1e-5)
+    expected = frechet.kernel_distance(np.float32(features), np.float32(real))[0]
+    assert figures["kid"] == pytest.approx(expected, rel=1e-4)
+    assert "kid_stddev" not in figures, "all 20 are in every subset: there is nothing to deviate"
     assert setting["fid_num_images"] == 20
-    assert setting["fid_num_training_images"] == 30
+    assert setting["fid_reference"] == "train split, 30 images (all)"
+    assert setting["kid_subsets"] == "100 of 20 of 20 images, and of 30 of the reference"
+    monkeypatch.setattr(fid, "NUM_IMAGES", 30)
     itself, _ = fid.measure(config, data, [data.train.images], 30)
     assert itself["fid"] == pytest.approx(0, abs=1e-6)
+
+
+def test_few_images_or_other_ones_have_another_name(config, data, network, monkeypatch):
+    """Only 50,000 images against all training images, of which there are enough, give `fid`."""
+    monkeypatch.setattr(fid, "KERNEL_SUBSET_SIZE", 5)
+    images = data.train.images[:10]
+
+    def names_and_reference():
+        figures, setting = fid.measure(config, data, [images], 10)
+        assert all(name.startswith(("fid", "kid", "kid_stddev")) for name in figures)
+        ends = {name.removeprefix("fid") for name in figures if name.startswith("fid")}
+        assert figures.keys() == {f"{kind}{end}" for kind in ("fid", "kid", "kid_stddev")
+                                  for end in ends}
+        return *ends, setting["fid_reference"]
+
+    assert names_and_reference() == ("_of_10_images", "train split, 30 images (all)")
+    monkeypatch.setattr(fid, "NUM_IMAGES", 10)
+    assert names_and_reference()[0] == ""
+    config.data.exclude_labels = (1,)
+    expected = "_to_20_training_images", "train split, 20 images, without the classes 1"
+    assert names_and_reference() == expected
+    config.data.update({"exclude_labels": (), "num_train": 30})
+    end, reference = names_and_reference()
+    assert end == "_to_30_training_images" and "of the 30 that data.num_train takes" in reference
+    config.data.num_train = 0
+    monkeypatch.setattr(fid, "FEATURES", 31)  # More than images: their covariance is singular.
+    monkeypatch.setattr(fid, "_load", Summary.load)
+    assert names_and_reference()[0] == "_to_30_training_images"
 
 
 def test_training_statistics_are_made_once_for_each_set_of_images(config, data, network):
@@ -78,6 +112,8 @@ def test_training_statistics_are_made_once_for_each_set_of_images(config, data, 
     assert other != path
     kept = data.train.images[data.train.labels != 1]
     np.testing.assert_allclose(np.load(other)["mu"], direct(kept)[0].mean, atol=1e-5)
+    network["weights"] = network["weights"]._replace(sha256=64 * "a")
+    assert fid.training_statistics(config, data) not in (path, other)
     fewer = data._replace(train=Split(data.train.images[:10], data.train.labels[:10]))
     assert fid.training_statistics(config, fewer) not in (path, other)
 
@@ -90,8 +126,9 @@ def test_statistics_of_another_program_have_no_kernel_distance(config, data, net
     images = data.train.images[:20]
     figures, setting = fid.measure(config, data, [images], 20)
     expected = frechet.frechet_distance(direct(images)[0], frechet.Gaussian(mean, covariance))
-    assert figures == {"fid": pytest.approx(expected, rel=1e-4)}
-    assert setting["fid_num_training_images"] == "not known"
+    assert figures == {"fid_of_20_images_to_given_statistics": pytest.approx(expected, rel=1e-4)}
+    unknown = "number of images not known, data and split not known"
+    assert setting["fid_reference"] == f"{path}: {unknown}"
 
 
 def test_other_weights_make_no_fid(config, data, network):
@@ -132,10 +169,10 @@ def test_commands(run_python, tmp_path):
     assert statistics.num_images == len(statistics.features) == 48
     run_python(command)
     report = json.loads((tmp_path / "run" / "reports" / "generate.json").read_text())
-    assert report["figures"]["fid_with_other_weights"] > 0
+    assert report["figures"]["fid_of_8_images_to_48_training_images_with_other_weights"] > 0
     assert "fid" not in report["figures"]
     assert report["setup"]["fid_num_images"] == 8
-    assert report["setup"]["fid_num_training_images"] == 48
+    assert report["setup"]["fid_reference"] == "train split, 48 images (all)"
     weights.write_bytes(weights.read_bytes()[:-1])
     done = run_python([*command, "--mode=evaluate"], check=False)
     assert done.returncode == 2
