@@ -17,6 +17,7 @@ from PIL import Image
 
 from lfbm_jax.data import tfds
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import web_page
 from lfbm_jax.images import cache
 from lfbm_jax.images.resize import Fit
 
@@ -97,6 +98,8 @@ def _images(path: Path, count: int) -> Iterator[np.ndarray]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The file's content, decompressed; failures to read it become a UserError."""
     try:
+        if web_page.is_web_page(path):
+            raise UserError(f"{path} is a web page, not an IDX file: fetch it again")
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:

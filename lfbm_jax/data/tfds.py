@@ -8,6 +8,7 @@ in the folder `tfds` of the cache) are then of no more use to this package and m
 
 import contextlib
 import io
+import re
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.files import atomic
+from lfbm_jax.files import atomic, web_page
 from lfbm_jax.images import cache
 from lfbm_jax.images.resize import Fit
 from lfbm_jax.runs.parts import did_you_mean
@@ -126,19 +127,27 @@ def _import_tfds() -> Any:
 
 
 def _check_files(data: Any, builder: Any, downloads: Path) -> None:
-    """Raises where a file is neither given nor downloaded before and its host does not answer."""
+    """Raises where a given file is not the original one, or the host of a missing one is silent."""
     from tensorflow_datasets.core.download import resource
 
     manual = cache.folder(data.manual_dir) if data.manual_dir else None
     if manual and not manual.is_dir():
         raise UserError(f"data.manual_dir={data.manual_dir!r} is no folder: name the one that has"
                         f" the original files of {builder.name}")
-    missing = {}
+    missing, others = {}, []
     for url, info in (builder.url_infos or {}).items():
         given = manual and info.filename and (manual / info.filename).is_file()
+        if given:
+            others += filter(None, [_other_file(manual / info.filename, info.size)])
         download = downloads / builder.name / resource.get_dl_fname(url, info.checksum)
         if not given and not resource.is_locally_cached(download):
             missing[url] = info.filename
+    if others:
+        also = f"; not there: {', '.join(missing.values())}" if missing else ""
+        raise UserError(
+            f"data.manual_dir={data.manual_dir!r}: {'; '.join(others)}: put the original files"
+            f" there{also}"
+        )
     silent = _silent_hosts(list(missing))
     if silent:
         files = ", ".join(f"{name} ({url})" for url, name in missing.items())
@@ -147,6 +156,17 @@ def _check_files(data: Any, builder: Any, downloads: Path) -> None:
             f" reached: put these files into a folder and name it with"
             f" --config.data.manual_dir=FOLDER: {files}"
         )
+
+
+def _other_file(path: Path, size: int) -> str | None:
+    """What a file is instead of the original one, as far as its beginning and its size tell."""
+    if web_page.is_web_page(path):
+        return f"{path.name} is a web page (a notice of a quota or an error?), not the file itself"
+    found = path.stat().st_size
+    if found == size:
+        return None
+    kind = "truncated" if found < size else "another file"
+    return f"{path.name} is {kind}: it has {found:,} bytes, the original {size:,}"
 
 
 def _silent_hosts(urls: list[str]) -> list[str]:
@@ -180,8 +200,13 @@ def _explained(data: Any) -> Iterator[None]:
         yield
     except download_manager.NonMatchingChecksumError as error:
         what = str(error).splitlines()[0].rstrip(":")
-        raise UserError(f"data.manual_dir={data.manual_dir!r}: {what}: put the original file there"
-                        ) from error
+        place = re.search(r", downloaded to (.*), has wrong checksum", what)
+        if place and web_page.is_web_page(Path(place[1])):
+            what += ", for it is a web page (a notice of a quota or an error?)"
+        raise UserError(
+            f"data.name={data.name!r}: {what}: put the original file into a folder and name it with"
+            " --config.data.manual_dir=FOLDER"
+        ) from error
     except (util.DownloadError, requests.RequestException) as error:
         raise UserError(
             f"data.name={data.name!r} could not be downloaded ({error}): try again, or put the"

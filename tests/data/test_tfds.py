@@ -89,6 +89,7 @@ def test_other_files_than_the_original_ones_are_refused(run_python, shared_data,
     assert done.returncode == 2, done.stderr
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "data.manual_dir" in error
+    assert "the original 5,148" in error
     assert "t10k-labels-idx1-ubyte.gz" in error
     assert "Traceback" not in done.stderr
 

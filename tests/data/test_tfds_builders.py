@@ -88,6 +88,48 @@ def test_celeba_at_the_papers_size(prepare):
         assert sorted(map(bytes, found.images)) == sorted(map(bytes, small))
 
 
+PAGE = b"<!DOCTYPE html><html>Too many users have viewed this file</html>"
+
+
+def test_all_files_that_are_not_the_original_ones_are_named_at_once(prepare, tmp_path):
+    """A quota page under an archive's name, a file cut short, one not there; nothing is hashed."""
+    data = experiment("celeba64").data
+    folder = tmp_path / "other"
+    folder.mkdir()
+    data.update({"manual_dir": str(folder), "cache_dir": str(tmp_path / "cache")})
+    (folder / "img_align_celeba.zip").write_bytes(PAGE)
+    (folder / "identity_CelebA.txt").write_bytes(b"000001.jpg 2880\n")
+    with pytest.raises(UserError) as caught:
+        sources.prepare(data)
+    message = str(caught.value)
+    assert message.count("\n") == 0 and "data.manual_dir=" in message
+    assert "img_align_celeba.zip is a web page" in message
+    assert "identity_CelebA.txt is truncated: it has 16 bytes, the original 3,424,458" in message
+    missing = message.partition("not there: ")[2]
+    assert sorted(missing.split(", ")) == [
+        "list_attr_celeba.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt"
+    ]  # fmt: skip
+
+
+def test_another_file_of_the_same_size_is_refused_by_its_checksum(prepare, tmp_path):
+    def spoilt(folder):
+        path = folder / "test_32x32.mat"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+    data = experiment("svhn").data
+    folder = tmp_path / "originals"
+    folder.mkdir()
+    originals.svhn(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        originals.record_checksums(patch, data.name, folder)
+        spoilt(folder)
+        data.update({"manual_dir": str(folder), "cache_dir": str(tmp_path / "cache")})
+        with pytest.raises(UserError, match=r"test_32x32\.mat.* has wrong checksum"):
+            sources.prepare(data)
+
+
 def test_another_split_is_held_out_or_refused(prepare):
     written, cache = prepare("celeba64", originals.celeba, test_split="test")
     assert cache.scored[0] == "test"

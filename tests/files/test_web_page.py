@@ -1,0 +1,41 @@
+"""HTML is told from archives, IDX files and text by its beginning alone."""
+
+import gzip
+import zipfile
+
+import pytest
+
+from lfbm_jax.data import idx
+from lfbm_jax.errors import UserError
+from lfbm_jax.files.web_page import is_web_page
+
+PAGES = (
+    b"<!DOCTYPE html><html>Too many users have viewed this file</html>",
+    b"\xef\xbb\xbf\r\n <HTML lang=en>",
+    b"<!-- saved -->\n<!-- again -->\n<head>",
+    b"<?xml version='1.0'?><!doctype  HTML PUBLIC>",
+)
+OTHERS = (b"", b"PK\x03\x04<html>", gzip.compress(b"<html>"), b"000001.jpg 0\n", b"<htmlx>", b"<h")
+
+
+@pytest.mark.parametrize(
+    ("content", "page"), [(page, True) for page in PAGES] + [(other, False) for other in OTHERS]
+)
+def test_beginnings(content, page, tmp_path):
+    path = tmp_path / "archive.zip"
+    path.write_bytes(content)
+    assert is_web_page(path) == page
+
+
+def test_an_archive_of_pages_is_no_page(tmp_path):
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("index.html", PAGES[0])
+    assert not is_web_page(path)
+
+
+@pytest.mark.parametrize("name", ["t10k-labels-idx1-ubyte", "t10k-labels-idx1-ubyte.gz"])
+def test_a_page_among_idx_files_is_named(name, tmp_path):
+    (tmp_path / name).write_bytes(PAGES[0])
+    with pytest.raises(UserError, match=f"{name} is a web page, not an IDX file"):
+        idx._labels(tmp_path / name)
