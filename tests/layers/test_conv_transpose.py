@@ -72,6 +72,50 @@ def test_value_and_gradients_equal_the_definition(case):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_form_of_other_platforms_equals_the_definition(case, monkeypatch):
+    """Value and gradients by XLA's convolution, which GPUs and TPUs take, run on this CPU."""
+    branches = []
+
+    def of_another_platform(*arguments, cpu, default):
+        branches.append(default)
+        return default(*arguments)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", of_another_platform)
+    x, kernel, g, stride, padding = draw(case)
+    layer = ConvTranspose(case[0], stride, padding, *kernel.shape[2:], x.shape[:2])
+
+    # Where the weights are constant, as in the chain, and where they are learned.
+    def along_x(x):
+        return layer.apply(jax.lax.stop_gradient(layer.prepare(kernel)), x)
+
+    def along_both(x, kernel):
+        return layer.apply(layer.prepare(kernel), x)
+
+    value, x_gradient, kernel_gradient = by_taps(x, kernel, g, stride, padding)
+    for function, arguments, gradients in (
+        (along_x, (x,), (x_gradient,)),
+        (along_both, (x, kernel), (x_gradient, kernel_gradient)),
+    ):
+        found, pull_back = jax.vjp(function, *arguments)
+        for one, other in zip((found, *pull_back(g)), (value, *gradients), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
+    assert len(branches) >= 4
+
+
+def by_taps(x, kernel, g, stride, padding):
+    """y[s i + k - p] += x[i] W[k] and the gradients of <g, y>, in NumPy's loops."""
+    x, kernel, g = map(np.asarray, (x, kernel, g))
+    y, of_x, of_kernel = np.zeros_like(g), np.zeros_like(x), np.zeros_like(kernel)
+    for i, j, k, m in np.ndindex(*x.shape[:2], *kernel.shape[:2]):
+        row, column = stride * i + k - padding, stride * j + m - padding
+        if 0 <= row < g.shape[0] and 0 <= column < g.shape[1]:
+            y[row, column] += x[i, j] @ kernel[k, m]
+            of_x[i, j] += kernel[k, m] @ g[row, column]
+            of_kernel[k, m] += np.outer(x[i, j], g[row, column])
+    return y, of_x, of_kernel
+
+
 @pytest.mark.parametrize("case", CASES[1::6])
 def test_second_derivatives_equal_the_definition(case):
     """A gradient penalty differentiates the gradient in z with respect to z and the weights."""

@@ -1,9 +1,19 @@
 """The maximum mean discrepancy, and the whole task on a model whose latents are known."""
 
+import jax
 import numpy as np
 import pytest
 
+from lfbm_jax.images.cache import Cache, Split
+from lfbm_jax.inference import Posterior
+from lfbm_jax.model import Model, Parameters
+from lfbm_jax.priors import gaussian
+from lfbm_jax.reports.report import ReportWriter
+from lfbm_jax.tasks import prior_fit
 from lfbm_jax.tasks.prior_fit import squared_mmd, two_sample_accuracy
+from lfbm_jax.trained.api import TrainedModel
+from tests.builders import small_config
+from tests.linear_gaussian import LinearGenerator
 
 
 def test_mmd_is_the_definition():
@@ -42,3 +52,66 @@ def test_a_classifier_tells_distributions_apart():
     assert two_sample_accuracy(normal, again, 0) == pytest.approx(0.5, abs=chance)
     assert two_sample_accuracy(normal, signs, 0) > 0.75
     assert two_sample_accuracy(normal, 1000 * again, 0) > 0.9
+
+
+class Reads:
+    """An inference double: z is the first two pixels of the image, whatever the model is."""
+
+    def init(self, key):
+        del key
+        return {}
+
+    def infer(self, phi, key, example, log_joint, start=None):
+        z = example.image.ravel()[:2]
+        return Posterior(z, 0.0 * z[0], {})
+
+
+def test_figures_of_the_task(tmp_path):
+    """Latent vectors that are known, of an oblique distribution, far from N(0, I)."""
+    random = np.random.default_rng(0)
+    factor = np.array([[30.0, 0.0], [25.0, 10.0]])
+
+    def images(count):
+        pixels = np.tile(160 + random.normal(size=(count, 2)) @ factor.T, 2)
+        return np.clip(pixels.round(), 0, 255).astype(np.uint8).reshape(count, 2, 2, 1)
+
+    train, test = images(300), images(200)
+    config = small_config()
+    config.data.update({"image_size": 2, "channels": 1})
+    config.model.latent_dim = 2
+    config.task.prior_fit.update({"num_images": 0, "batch_size": 50})
+    with jax.enable_x64(True):
+        model = Model(gaussian.Prior(2), LinearGenerator(2, (2, 2, 1)), Reads(), Reads(), 1.0)
+        beta = {"matrix": np.zeros((4, 2)), "bias": np.zeros(4)}
+        trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+        writer = ReportWriter(tmp_path, "prior_fit", 0, config)
+        data = Cache(Split(train, None), Split(test, None), tmp_path)
+        figures = prior_fit.run(trained, data, config, writer)
+        sampled, _ = trained.sample(200, config.seed)
+
+    z_train, z_test = ((split / 127.5 - 1).reshape(-1, 4)[:, :2] for split in (train, test))
+    mean, covariance = z_train.mean(axis=0), np.cov(z_train.T)
+
+    def log_density(z, mean, covariance):
+        off = z - mean
+        squares = np.sum(off @ np.linalg.inv(covariance) * off, axis=1)
+        return -0.5 * (squares + np.log(np.linalg.det(2 * np.pi * covariance))).mean()
+
+    expected = {
+        "num_images": 200,
+        "num_training_images": 300,
+        "test_log_p_z": log_density(z_test, 0, np.eye(2)),
+        "gaussian_test_log_p_z": log_density(z_test, mean, covariance),
+        "sampled_log_p_z": log_density(sampled, 0, np.eye(2)),
+        "mmd": squared_mmd(z_test, sampled),
+        "two_sample_accuracy": two_sample_accuracy(z_test, sampled, config.seed),
+    }
+    for name, value in expected.items():
+        assert figures[name] == pytest.approx(value, rel=1e-12), name
+    assert figures.keys() - expected.keys() == {"mmd_standard_normal"}
+    # What the figures are to tell apart: neither N(0, I) nor independent coordinates would do.
+    variances = np.diag(np.diag(covariance))
+    assert figures["gaussian_test_log_p_z"] > log_density(z_test, mean, variances) + 0.3
+    assert figures["gaussian_test_log_p_z"] > figures["test_log_p_z"] + 1
+    assert min(figures["mmd"], figures["mmd_standard_normal"]) > 0.1
+    assert figures["two_sample_accuracy"] > 0.7
