@@ -11,11 +11,12 @@ from lfbm_jax.runs import configuration
 from lfbm_jax.runs.variants import Grid
 
 # Appendix G: an encoder that mirrors the generator, and 5 flow steps of width 256; an energy of
-# 1,131,001 parameters. Learning rates: ours, the paper gives none.
+# 1,131,001 parameters with GELU, as in the LEBM authors' code at 128 x 128. Learning rates:
+# ours, the paper gives none.
 GRID = Grid(
     paper=lambda method, _: paper.table_13(method),
     flow=(5, 256),
-    lebm={"prior.hidden_width": 1000},
+    lebm={"prior.hidden_width": 1000, "prior.activation": "gelu"},
 )
 
 

@@ -56,6 +56,7 @@ class Model:
         prior, generator: the two networks (see the README for their contracts).
         inference: how z is inferred in training; eval_inference: in evaluation.
         sigma: standard deviation of the observation noise, for x in [-1, 1].
+        masked_inference: of incomplete images, where eval_inference needs whole ones.
         objective: a baseline's own, in place of `learning.objective`.
     """
 
@@ -65,6 +66,7 @@ class Model:
     eval_inference: Any
     sigma: float
     objective: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] | None = None
+    masked_inference: Any = None
 
     def init(self, key: jax.Array) -> Parameters:
         """Random parameters."""
@@ -147,6 +149,11 @@ def build(config: ml_collections.ConfigDict) -> Model:
         sigma=float(config.model.sigma),
     )
     _check_evaluation(model)
+    if not getattr(model.masked_inference, "takes_masks", False):
+        raise UserError(
+            f"masked_inference.name={config.masked_inference.name!r}: cannot infer from part of an"
+            " image; use langevin"
+        )
     if config.baseline.name:
         model = parts.build(config, "baseline", **context).adapt(model)
     if getattr(model.inference, "keeps_chains", False) and config.data.horizontal_flip:

@@ -1,7 +1,9 @@
 """The energy-based prior of LEBM (Pang et al., 2020): p(z) proportional to exp(f(z)) N(z; 0, I)."""
 
 import dataclasses
+import functools
 import itertools
+import math
 
 import flax.linen as nn
 import jax
@@ -11,14 +13,17 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
 
-NEGATIVE_SLOPE = 0.2
+ACTIVATIONS = {
+    "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.2),
+    "gelu": functools.partial(nn.gelu, approximate=False),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Prior(Base):
-    """f is a perceptron with LeakyReLU; draws are short runs of Langevin dynamics from N(0, I).
+    """f is a perceptron; draws are short runs of Langevin dynamics from N(0, I).
 
-    The settings are those of the LEBM authors' code.
+    The default settings are those that the LEBM authors' code runs at 32 x 32.
 
     Attributes:
         latent_dim: d.
@@ -26,6 +31,7 @@ class Prior(Base):
         num_layers: linear layers, at least 1.
         num_steps: Langevin steps of a draw.
         step_size: s of these steps: drift s^2 / 2, noise s.
+        activation: "leaky_relu" (slope 0.2) or "gelu" (exact), of the hidden layers.
         spectral_norm: whether every matrix is divided by its largest singular value.
     """
 
@@ -34,26 +40,33 @@ class Prior(Base):
     num_layers: int = 3
     num_steps: int = 60
     step_size: float = 0.4
+    activation: str = "leaky_relu"
     spectral_norm: bool = False
 
     normalized = False
 
     def __post_init__(self):
         parts.check_at_least_one(self, "prior", "hidden_width", "num_layers", "num_steps")
+        if self.activation not in ACTIVATIONS:
+            near = parts.did_you_mean(self.activation, list(ACTIVATIONS))
+            raise UserError(f"prior.activation={self.activation!r}: {near}")
         if not self.step_size > 0:
             raise UserError(f"prior.step_size={self.step_size}: must be positive")
 
     def init(self, key: jax.Array) -> dict:
-        """Xavier-normal matrices and zero biases."""
+        """Weights and biases uniform within 1 / sqrt(fan_in), PyTorch's default for linear layers.
+
+        The authors' own initialisation speaks of convolutions alone.
+        """
         widths = [self.latent_dim, *[self.hidden_width] * (self.num_layers - 1), 1]
         keys = jax.random.split(key, self.num_layers)
-        return {
-            f"layer_{i}": {
-                "kernel": nn.initializers.xavier_normal()(keys[i], shape, float),
-                "bias": jnp.zeros(shape[1]),
-            }
-            for i, shape in enumerate(itertools.pairwise(widths))
-        }
+        alpha = {}
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+            # The last row is the bias.
+            bound = 1 / math.sqrt(fan_in)
+            values = jax.random.uniform(keys[i], (fan_in + 1, fan_out), float, -bound, bound)
+            alpha[f"layer_{i}"] = {"kernel": values[:-1], "bias": values[-1]}
+        return alpha
 
     def prepare(self, alpha: dict) -> dict:
         """Matrices divided by their largest singular values, where that is asked for."""
@@ -94,5 +107,5 @@ class Prior(Base):
             layer = prepared[f"layer_{i}"]
             hidden = hidden @ layer["kernel"] + layer["bias"]
             if i < self.num_layers - 1:
-                hidden = nn.leaky_relu(hidden, NEGATIVE_SLOPE)
+                hidden = ACTIVATIONS[self.activation](hidden)
         return hidden[0]

@@ -15,6 +15,9 @@ from lfbm_jax.runs import parts
 # A variant changes a config in place; one written `name=value` gets the value as text.
 Variant = Callable[[ml_collections.ConfigDict, str], None]
 
+# Of chains, and of a baseline's own training, in a smoke run.
+SMOKE_STEPS = {"inference": 2, "eval_inference": 3, "masked_inference": 3, "baseline": 2}
+
 
 def base() -> ml_collections.ConfigDict:
     """A config with every key, in the setting of the paper's SVHN experiment where it has one."""
@@ -44,6 +47,9 @@ def base() -> ml_collections.ConfigDict:
             "generator": parts.defaults("generator", "convnet"),
             "inference": parts.defaults("inference", "langevin"),
             "eval_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
+            # Of incomplete images, where eval_inference is a network, which needs whole ones.
+            # `finish` makes it the chain that evaluates the config without variants.
+            "masked_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
             "baseline": {"name": ""},  # module of lfbm_jax.baselines; '': none
             "optimizer": {
                 section: {
@@ -95,6 +101,7 @@ def finish(
             which learns from images that are occluded so, and the experiment's own.
         own: name -> function of (config, value) for the experiment's own variants.
     """
+    config.masked_inference = config.eval_inference.to_dict()
     known = {section: _switch(section) for section in parts.SECTIONS}
     known |= {"smoke": _smoke, "mask": _mask} | (own or {})
     for variant in sorted(filter(None, variants.split(",")), key="smoke".__eq__):
@@ -164,7 +171,7 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
     config.data.test_fraction = 0.25
     *hidden, last = config.generator.layers
     config.generator.layers = (*_narrowed(hidden), last)
-    for section, num_steps in (("inference", 2), ("eval_inference", 3), ("baseline", 2)):
+    for section, num_steps in SMOKE_STEPS.items():
         settings = config[section]
         if "num_steps" in settings:
             settings.num_steps = num_steps

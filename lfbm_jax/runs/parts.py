@@ -22,10 +22,11 @@ SECTIONS = {
     "generator": ("generators", "Generator"),
     "inference": ("inference", "Inference"),
     "eval_inference": ("inference", "Inference"),
+    "masked_inference": ("inference", "Inference"),
     "baseline": ("baselines", "Baseline"),
 }
 # Those that every model has.
-OF_MODEL = ("prior", "generator", "inference", "eval_inference")
+OF_MODEL = ("prior", "generator", "inference", "eval_inference", "masked_inference")
 
 
 def names(package: str) -> list[str]:

@@ -40,7 +40,7 @@ LONG_RUN = 5  # ours
 AUTHORS_TEST_FACTOR = 20  # by which the authors' testing code multiplies its number of steps
 # The energy's learning rate for one of the generator's where none is given (ours): as in LEBM.
 ENERGY_RATE = 2e-5 / 1e-4
-# Of the LEBM authors' code; their other settings are the energy prior's defaults.
+# Of the LEBM authors' code, at 32 x 32; its other settings are the energy prior's defaults.
 LEBM = {
     "optimizer.generator.learning_rate": 1e-4,
     "optimizer.prior.learning_rate": 2e-5,
@@ -119,6 +119,8 @@ class Grid:
             settings["layers"] = self.encoder_layers(config)
             if name == "iaf":
                 settings["flow_steps"], settings["hidden_width"] = self.flow
+            if "num_steps" in config.eval_inference:  # A network cannot look at part of an image.
+                config.masked_inference = config.eval_inference.to_dict()
             config.eval_inference = settings | {"noise": False}
         config.inference = settings
 

@@ -21,6 +21,7 @@ FREE = (
     "data.dir",
     "data.manual_dir",
     "eval_inference.",
+    "masked_inference.",
     "metrics.",
     "paper.",
     "task.",

@@ -65,6 +65,7 @@ def run(
         range="[-1, 1]",
         mask=settings.mask,
         inference=dataclasses.asdict(model.masked_inference),
+        **model.caveat,
     )
 
     mean, squares = np.zeros_like(x), np.zeros_like(x)  # Of all completions: Welford's recurrence.

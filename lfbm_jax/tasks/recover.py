@@ -50,6 +50,7 @@ def run(
         mask=config.data.mask,
         num_train=len(data.train.images),
         inference=dataclasses.asdict(model.masked_inference),
+        **model.caveat,
     )
     recovered = model.infer(
         images, config.seed, settings.batch_size, masks=visible

@@ -195,6 +195,16 @@ class TrainedModel:
         """How z is inferred from incomplete images (see `Programs`)."""
         return self._programs.masked_inference
 
+    @property
+    def caveat(self) -> dict[str, str]:
+        """What a report on incomplete images has to say of the model; {} where nothing."""
+        if not self.config.data.mask or getattr(self.model.inference, "takes_masks", False):
+            return {}
+        return {
+            "caveat": "an inference network learned from incomplete images, which the paper"
+            " (section 4.6) calls such models incapable of"
+        }
+
     def decode(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """The images g(z), [N, H, W, C] in [-1, 1], of latent vectors [N, d]."""
         z = arrays.latents(z, self.config.model.latent_dim)

@@ -9,7 +9,6 @@ import numpy as np
 
 from lfbm_jax import precision
 from lfbm_jax.devices import sharding
-from lfbm_jax.inference import langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Model, occlude, to_unit_range
 from lfbm_jax.trained.interpolation import between
@@ -58,12 +57,12 @@ class Programs:
     def masked_inference(self) -> Any:
         """How z is inferred from incomplete images: by eval_inference where that is able to.
 
-        Else, as for an encoder, by the Langevin dynamics that the prior and the generator define,
-        with its usual settings for evaluation (section 4.3).
+        Else, as for an encoder, by `masked_inference` of the config: the Langevin dynamics that the
+        prior and the generator define (section 4.3).
         """
         if getattr(self._model.eval_inference, "takes_masks", False):
             return self._model.eval_inference
-        return langevin.Inference(self._config.model.latent_dim, **langevin.EVALUATION)
+        return self._model.masked_inference
 
     @functools.cached_property
     def sample(self) -> Any:

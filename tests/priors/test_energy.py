@@ -101,3 +101,34 @@ def test_spectral_norm_makes_every_matrix_of_norm_one():
 def test_bad_settings(settings):
     with pytest.raises(UserError, match=f"prior.{next(iter(settings))}"):
         Prior(4, **settings)
+
+
+def test_initialisation_is_pytorchs_of_a_linear_layer():
+    """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), biases too, by range and variance."""
+    alpha = Prior(100, hidden_width=400).init(jax.random.key(0))
+    for name, fan_in in (("layer_0", 100), ("layer_1", 400), ("layer_2", 400)):
+        bound = 1 / math.sqrt(fan_in)
+        for values in (alpha[name]["kernel"], alpha[name]["bias"]):
+            assert np.abs(values).max() <= bound
+            if values.size >= 400:
+                assert np.abs(values).max() > 0.98 * bound
+                # The variance of x^2 is 4/45 of the bound's fourth power.
+                error = 5 * math.sqrt(4 / 45 / values.size) * bound**2
+                assert np.mean(np.square(values)) == pytest.approx(bound**2 / 3, abs=error)
+    assert np.any(alpha["layer_2"]["bias"] != 0)
+
+
+def test_gelu_is_the_exact_one():
+    with jax.enable_x64(True):
+        prior = Prior(1, hidden_width=1, num_layers=2, activation="gelu")
+        layer = {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
+        for z in (-1.3, 0.4, 2.0):
+            found = prior.log_prob({"layer_0": layer, "layer_1": layer}, jnp.array([z]))
+            f = z * 0.5 * (1 + math.erf(z / math.sqrt(2)))
+            expected = f - z**2 / 2 - math.log(2 * math.pi) / 2
+            assert found == pytest.approx(expected, rel=1e-14)
+
+
+def test_an_unknown_activation_has_a_near_match():
+    with pytest.raises(UserError, match=r"^prior\.activation='gulu': did you mean 'gelu'"):
+        Prior(2, activation="gulu")

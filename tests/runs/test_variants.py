@@ -1,12 +1,15 @@
 """The grid's variants: they build for every config, combine, and hold the tables' values."""
 
+import json
+
 import pytest
 
 from lfbm_jax import model
 from lfbm_jax.costs.describe import describe
 from lfbm_jax.errors import UserError
+from lfbm_jax.inference import langevin
 from lfbm_jax.reports import paper
-from lfbm_jax.runs import configuration
+from lfbm_jax.runs import configuration, workdir
 from tests.builders import CONFIGS, experiment
 
 GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "long_run", "persistent")
@@ -65,7 +68,9 @@ def test_tables_8_and_10(name, sigma, rates, updates, batch, flow, width):
 
 @pytest.mark.parametrize("name", ["svhn", "cifar10", "celeba64"])
 def test_lebm_has_the_values_of_its_authors_code(name):
+    """At CIFAR-10 and CelebA that is ours, as that code has no such settings."""
     config = experiment(name, "lebm")
+    assert config.prior.activation == ("gelu" if name == "celeba64" else "leaky_relu")
     assert (config.prior.num_steps, config.prior.step_size) == (60, 0.4)
     assert (config.prior.hidden_width, config.prior.num_layers) == (200, 3)
     assert config.optimizer.generator.learning_rate == 1e-4
@@ -151,3 +156,40 @@ def test_baselines_are_laid_beside_their_columns_of_table_2(variant, mse):
 
 def test_a_plain_autoencoder_has_no_column():
     assert not experiment("svhn", "ae").paper
+
+
+@pytest.mark.parametrize("prior", ("lebm", "abp"))
+def test_recovery_with_another_prior_by_the_documented_command(prior):
+    """The order of variants does not matter, and LEBM learns at its own rates."""
+    config = experiment("celeba64", f"{prior},square=20")
+    assert config == experiment("celeba64", f"square=20,{prior}")
+    assert config.paper.recover.mse_hidden == {"lebm": 0.0429, "abp": 0.0404}[prior]
+    if prior == "lebm":
+        rates = [config.optimizer[s].learning_rate for s in ("generator", "prior")]
+        assert rates == [1e-4, 2e-5]
+
+
+@pytest.mark.parametrize(("name", "steps"), (("svhn", 400), ("cifar10", 800), ("digits", 200)))
+def test_incomplete_images_are_inferred_as_lfbm_evaluates(name, steps):
+    chain = experiment(name).eval_inference
+    assert chain.num_steps == steps
+    for variants in ("", "vae", "lfbm_vae", "rae", "lebm"):
+        assert experiment(name, variants).masked_inference == chain
+    authors = experiment("svhn", "authors_test_steps,vae").masked_inference
+    assert authors.num_steps == 8000
+
+
+def test_incomplete_images_need_a_chain():
+    config = experiment("digits", "vae").unlock()
+    config.masked_inference = config.eval_inference
+    with pytest.raises(UserError, match=r"^masked_inference\.name='encoder': .* use langevin"):
+        model.build(config)
+
+
+def test_a_run_older_than_masked_inference_loads_with_the_chain_it_had(tmp_path):
+    old = workdir.plain(experiment("digits", "vae"))
+    del old["masked_inference"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    chain = model.build(workdir.load_config(tmp_path)).masked_inference
+    assert chain == langevin.Inference(8, num_steps=400, step_size=0.1, noise=False)
+    workdir.claim(tmp_path, experiment("digits", "vae"))

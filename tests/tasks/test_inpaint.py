@@ -50,11 +50,17 @@ def _float64():
         yield
 
 
+CHAIN = langevin.Inference(D, num_steps=300, step_size=0.12, noise=False)
+
+
 def trained(inference):
     config = small_config()
     config.model.latent_dim = D
     config.data.update({"image_size": SHAPE[0], "channels": SHAPE[2]})
-    model = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), inference, inference, SIGMA)
+    generator = LinearGenerator(D, SHAPE)
+    model = Model(
+        gaussian.Prior(D), generator, inference, inference, SIGMA, masked_inference=CHAIN
+    )
     return TrainedModel(config, model, Parameters({}, BETA, {}), 0)
 
 
@@ -87,7 +93,7 @@ def test_chains_start_apart_and_are_repeatable():
 
 def test_where_inference_needs_whole_images_langevin_dynamics_takes_over():
     model = trained(EncoderDouble())
-    assert model.masked_inference == langevin.Inference(D, num_steps=400, noise=False)
+    assert model.masked_inference == CHAIN
     found = model.infer(IMAGES, masks=MASKS).z
     expected = trained(model.masked_inference).infer(IMAGES, masks=MASKS).z
     assert_close(found, expected, roundings=1000)

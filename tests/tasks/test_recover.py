@@ -13,7 +13,7 @@ from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference import langevin
 from lfbm_jax.metrics import fills
-from lfbm_jax.model import Model, Parameters
+from lfbm_jax.model import Model, Parameters, build
 from lfbm_jax.priors import gaussian
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.runs import configuration
@@ -75,6 +75,14 @@ def test_a_run_learns_from_occluded_images_and_shows_their_recovery(run_python, 
     assert report["figures"]["hidden_share"] == 0.25
     for path in (run / "recoveries" / "00000002.png", run / "reports" / "recover_recoveries.png"):
         assert np.asarray(Image.open(path)).std() > 0
+
+
+def test_an_encoder_that_learned_from_occluded_images_says_so():
+    cases = {"vae,mask=random_box:4": True, "vae": False, "mask=random_box:4": False}
+    for variants, said in cases.items():
+        config = experiment("digits", variants)
+        trained = TrainedModel(config, build(config), Parameters({}, {}, {}), 0)
+        assert ("incapable" in trained.caveat.get("caveat", "")) == said
 
 
 def test_recovery_needs_occluded_images():
