@@ -8,6 +8,20 @@ class UserError(Exception):
     """
 
 
+class Misfit(UserError):
+    """A file that cannot be used; what many have in common can be told in one message.
+
+    Attributes:
+        kind: what it is, as in "2 of mode L" or "2 not square".
+        detail: the particulars of this one; "" where `kind` says all.
+        remedy: what the user can do about every file of this kind.
+    """
+
+    def __init__(self, where: str, kind: str, detail: str, remedy: str):
+        super().__init__(f"{where} is {kind}{f' ({detail})' if detail else ''}: {remedy}")
+        self.kind, self.detail, self.remedy = kind, detail, remedy
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop; it has been saved.
 

@@ -1,38 +1,39 @@
-"""Folders and archives of JPEG and PNG images.
+"""Folders and archives of images: JPEG, PNG and WebP.
 
     <split>/<class>/*.jpg    or    <split>/*.jpg    with the splits train and test
     <class>/*.jpg            or    *.jpg
 
-Folders above these are ignored, as are the splits val and validation. An archive is a .tar,
-.tar.gz, .tar.xz or .zip with the same inside. Images are sorted by path, numbers in it by value;
-a label is the place of the class's name among the sorted names.
+Beside train, a folder val, valid or validation is the test split where there is no test, and is
+left out where there is. Folders above all these are ignored. `files.members` says what an archive
+may be. Images are sorted by path, numbers in it by value; a label is the place of the class's name
+among the sorted names.
+
+Images are stored upright, as EXIF's orientation says; of an animation, the first frame is. Files
+that are left out are counted by kind in one line; all that cannot be used are in one message.
 """
 
-import gzip
+import collections
 import io
-import lzma
 import os
-import re
 import struct
-import tarfile
-import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import Misfit, UserError
+from lfbm_jax.files import members
+from lfbm_jax.files.members import Member
 from lfbm_jax.images import cache
 from lfbm_jax.images.resize import Fit
 
-IMAGES = (".jpg", ".jpeg", ".png")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS = ("train", "test")
-IGNORED = ("val", "validation")
-TAR_OPENERS = {".tar": open, ".tar.gz": gzip.open, ".tar.xz": lzma.open}
-ARCHIVES = (*TAR_OPENERS, ".zip")
+VALIDATION = ("val", "valid", "validation")
+UNUSED = "unused"  # the split of validation images where there are test images
 # What Pillow raises on files that are no images, broken or truncated.
 UNREADABLE = (
     OSError,
@@ -40,8 +41,20 @@ UNREADABLE = (
     ValueError,
     EOFError,
     struct.error,
+    zlib.error,
     Image.DecompressionBombError,
 )
+# What turns an image upright, by EXIF's orientation. Pillow's own `exif_transpose` also writes the
+# other tags anew, and raises where one of them is damaged.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def prepare(data: Any) -> cache.Cache:
@@ -50,169 +63,211 @@ def prepare(data: Any) -> cache.Cache:
     Without `data.crop` all images must be square and of one size.
 
     Raises:
-        UserError: there are no images, one cannot be read or does not suit the config (see
+        UserError: there are no images, some cannot be read or do not suit the config (see
             `resize.Fit`), or the folders are neither splits nor classes throughout.
     """
-    place = _find(data)
-    if place.is_file():
-        return cache.fill(data, [place], read=lambda: _read(data, place, _in_archive(place), None))
-    names = _names_in_folder(place)
-    paths = [place / name for name in names]
-    return cache.fill(
-        data, paths, read=lambda: _read(data, place, _in_folder(place, names), len(names))
-    )
-
-
-def _find(data: Any) -> Path:
-    """The folder or archive with the images."""
     if not data.dir:
         raise UserError("data.dir is empty: name a folder of images or an archive of them with"
                         " --config.data.dir=FOLDER")
     place = cache.folder(data.dir)
-    if place.is_file() and _archive_kind(place):
-        return place
-    if not place.is_dir():
+    if place.is_dir():
+        listed = members.in_folder(place)
+        files = [place / member.name for member in listed if not _left_out(member)]
+        if files:
+            return cache.fill(data, files, lambda: _Images(data, place, listed).reading(len(files)))
+        place = _only_archive(data, place, listed)
+    elif not (place.is_file() and members.archive_kind(place)):
         raise UserError(f"data.dir={data.dir!r} is neither a folder nor an archive"
-                        f" ({', '.join(ARCHIVES)})")
-    if _names_in_folder(place):
-        return place
-    archives = [path for path in sorted(place.iterdir()) if path.is_file() and _archive_kind(path)]
+                        f" ({', '.join(members.ARCHIVES)})")
+    return cache.fill(
+        data, [place], lambda: _Images(data, place, members.in_archive(place)).reading(None)
+    )
+
+
+def _only_archive(data: Any, folder: Path, listed: list[Member]) -> Path:
+    """The one archive of a folder without images."""
+    paths = [folder / member.name for member in listed if "/" not in member.name]
+    archives = [path for path in paths if members.archive_kind(path)]
     if len(archives) != 1:
+        others = _counted(map(_left_out, listed)) or "nothing else"
         raise UserError(
             f"data.dir={data.dir!r} has no images ({', '.join(IMAGES)}) and {len(archives)}"
-            " archives: name the folder or the one archive that has them"
+            f" archives, but {others}: name the folder or the one archive that has them"
         )
     return archives[0]
 
 
-def _archive_kind(path: Path) -> str | None:
-    return next((kind for kind in ARCHIVES if path.name.lower().endswith(kind)), None)
+def _left_out(member: Member) -> str:
+    """The kind of a file that is left out; "" for an image that is read."""
+    *folders, file = parts = PurePosixPath(member.name).parts
+    if "__MACOSX" in folders or any(part.startswith(".") for part in parts):
+        return "hidden"
+    if member.left_out or file.lower().endswith(IMAGES):
+        return member.left_out
+    return PurePosixPath(file).suffix.lower() or "without a suffix"
 
 
-def _is_wanted(name: str) -> bool:
-    """Whether a path relative to the source is an image of a split that is used."""
-    *folders, file = PurePosixPath(name).parts
-    hidden = file.startswith(".") or any(f.startswith((".", "__MACOSX")) for f in folders)
-    ignored = any(folder in IGNORED for folder in folders[:2])
-    return file.lower().endswith(IMAGES) and not hidden and not ignored
+def _counted(kinds: Iterable[str]) -> str:
+    """As in "2 .gif, 1 .txt", the most frequent first."""
+    return ", ".join(f"{count} {kind}" for kind, count in collections.Counter(kinds).most_common())
 
 
-def _by_path(name: str) -> tuple[list[str | int], str]:
-    """Sorts 2.jpg before 10.jpg."""
-    parts = re.split("([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+class _Images:
+    """One pass over the members of a folder or an archive."""
 
+    def __init__(self, data: Any, place: Path, listed: Iterable[Member]):
+        self.place, self.listed = place, listed
+        self.cropped = bool(data.crop)
+        self.fit = Fit.of(data)
+        self.names: list[str] = []  # of all images, those that cannot be used among them
+        self.first: tuple[str, tuple[int, int]] | None = None  # the first image's name and size
+        self.misfits: dict[str, Misfit] = {}
+        self.climbing: list[str] = []
+        self.left_out: list[str] = []  # kinds, one for every file
+        self.animated = 0
 
-def _names_in_folder(folder: Path) -> list[str]:
-    names = (
-        Path(parent, file).relative_to(folder).as_posix()
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for file in files
-    )
-    return sorted(filter(_is_wanted, names), key=_by_path)
+    def reading(self, total: int | None) -> cache.Reading:
+        return cache.Reading(self._examples(), self._arrange, total, self._notes)
 
+    def _examples(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (name, uint8 [H, W, C]); raises at the end, when all that is wrong is known."""
+        archive = self.place.is_file()
+        for member in self.listed:
+            if archive and members.leads_outside(member.name):
+                self.climbing.append(member.name)
+            elif kind := _left_out(member):
+                self.left_out.append(kind)
+            else:
+                self.names.append(member.name)
+                try:
+                    yield member.name, self._image(member)
+                except Misfit as misfit:
+                    self.misfits[member.name] = misfit
+        self._check()
 
-def _in_folder(folder: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    for name in names:
+    def _image(self, member: Member) -> np.ndarray:
+        where = f"{self.place}/{member.name}"
+        content = member.read()
         try:
-            yield name, (folder / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"{folder / name} cannot be read ({error.strerror})") from error
+            image = Image.open(io.BytesIO(content))
+            image.load()
+        except UNREADABLE as error:
+            detail = "" if isinstance(error, UnidentifiedImageError) else str(error)
+            raise Misfit(where, "truncated or no image", detail, "replace or remove them"
+                         ) from error
+        self.animated += getattr(image, "n_frames", 1) > 1  # Not every format of Pillow's has it.
+        image = _upright(image)
+        self.first = self.first or (member.name, image.size)
+        name, size = self.first
+        if not self.cropped and image.size != size:
+            raise Misfit(where, f"of another size than {name} ({_size(size)})", _size(image.size),
+                         "make them one size, or crop them, for example with"
+                         " --config.data.crop=center")
+        return self.fit(image, where)
+
+    def _check(self) -> None:
+        """Raises a UserError where the archive, or an image that is used, is not as it should."""
+        if self.climbing:
+            raise UserError(
+                f"{self.place}: {len(self.climbing)} names lead outside of the archive, such as"
+                f" {self.climbing[0]!r}, so nothing was read: pack it anew without such names"
+            )
+        if not self.names:
+            raise UserError(f"{self.place} has no images ({', '.join(IMAGES)}), but"
+                            f" {_counted(self.left_out) or 'nothing'}: name what has them")
+        tree = _Tree(self.names)
+        used = {name for name, split in zip(self.names, tree.splits, strict=True)
+                if split != UNUSED}
+        misfits = tree.misfits | self.misfits
+        misfits = {name: misfit for name, misfit in misfits.items() if name in used}
+        if misfits:
+            raise UserError(f"{self.place}: {len(misfits)} of {len(used)} images cannot be used:"
+                            f" {_summary(misfits)}")
+        self.left_out += ["of a validation split"] * tree.splits.count(UNUSED)
+
+    def _arrange(self, names: list[str]) -> cache.Layout:
+        """Splits, labels and order that the paths of all images say."""
+        tree = _Tree(names)
+        latest = {name: i for i, name in enumerate(names)}  # A tar may hold versions of a file.
+        self.left_out += ["replaced in the archive"] * (len(names) - len(latest))
+        order = sorted(latest.values(), key=lambda i: members.by_name(names[i]))
+        used = [path for path, split in zip(tree.folders, tree.splits, strict=True)
+                if split != UNUSED]
+        labels = classes = None
+        if any(used):
+            classes = sorted({path[0] for path in used})
+            number = {name: label for label, name in enumerate(classes)}
+            labels = [number.get(path[0], -1) if path else -1 for path in tree.folders]
+        train, test = ([i for i in order if tree.splits[i] == split] for split in SPLITS)
+        return cache.Layout(train, test, labels, classes)
+
+    def _notes(self) -> list[str]:
+        notes = self.fit.notes()
+        if self.animated:
+            notes.append(f"of several frames, the first taken: {self.animated}")
+        if self.left_out:
+            notes.append(f"left out: {_counted(self.left_out)} (read are {', '.join(IMAGES)})")
+        return notes
 
 
-def _in_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
-    members = _in_zip if _archive_kind(archive) == ".zip" else _in_tar
+class _Tree:
+    """What the paths of all images say.
+
+    splits: "train", "test" or UNUSED, for every image.
+    folders: the names of the folders between the split and the file, for every image.
+    misfits: name -> what is wrong with the place of an image.
+    """
+
+    def __init__(self, names: list[str]):
+        folders = _without_common([PurePosixPath(name).parts[:-1] for name in names])
+        tops = {path[0].lower() for path in folders if path}
+        self.splits, self.folders = ["train"] * len(names), folders
+        self.misfits = {}
+        if not tops.isdisjoint(SPLITS):
+            held_out = dict.fromkeys(VALIDATION, UNUSED if "test" in tops else "test")
+            roles = {split: split for split in SPLITS} | held_out
+            self.splits = [roles.get(path[0].lower(), "") if path else "" for path in folders]
+            self.folders = [path[1:] for path in folders]
+            self._require(names, list(map(bool, self.splits)),
+                          "in neither train nor test, as others are")
+        used = [split != UNUSED for split in self.splits]
+        classed = list(map(bool, self.folders))
+        if any(a and b for a, b in zip(used, classed, strict=True)):
+            self._require(names, classed, "in no folder of a class, as others are")
+
+    def _require(self, names: list[str], fine: list[bool], kind: str) -> None:
+        for name, ok in zip(names, fine, strict=True):
+            if not ok:
+                self.misfits.setdefault(name, Misfit(name, kind, "", "move or remove them"))
+
+
+def _upright(image: Image.Image) -> Image.Image:
     try:
-        yield from members(archive)
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError,
-            zlib.error) as error:
-        raise UserError(f"{archive} is truncated or no archive ({error}): fetch it again"
-                        ) from error
-
-
-def _in_zip(archive: Path) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(archive) as file:
-        for name in sorted(filter(_is_wanted, file.namelist()), key=_by_path):
-            yield name, file.read(name)
-
-
-def _in_tar(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Members in the archive's order: going back in a compressed file means reading it again."""
-    with TAR_OPENERS[_archive_kind(archive)](archive, "rb") as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as file:
-            for member in file:
-                if member.isfile() and _is_wanted(member.name):
-                    yield member.name, file.extractfile(member).read()
-        # tarfile takes a file that breaks off between members for complete; decompressing it to
-        # its end finds out.
-        while stream.read(2**20):
-            pass
-
-
-def _read(
-    data: Any, place: Path, members: Iterator[tuple[str, bytes]], total: int | None
-) -> cache.Reading:
-    fit = Fit.of(data)
-
-    def examples() -> Iterator[tuple[str, np.ndarray]]:
-        first = None
-        for name, content in members:
-            where = f"{place}/{name}"
-            image = _decode(content, where)
-            first = first or (where, image.size)
-            if not data.crop and image.size != first[1]:
-                raise UserError(
-                    f"{where} is {_size(image.size)}, but {first[0]} is {_size(first[1])}: make"
-                    " them one size, or crop them, for example with --config.data.crop=center"
-                )
-            yield name, fit(image, where)
-
-    return cache.Reading(examples(), lambda names: _arrange(names, place), total, fit.notes)
-
-
-def _decode(content: bytes, where: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except UNREADABLE as error:
-        raise UserError(f"{where} is truncated or no image ({error}): replace or remove it"
-                        ) from error
-    return image
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except UNREADABLE:  # No EXIF that says anything: the pixels were fine.
+        return image
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
 
 def _size(size: tuple[int, int]) -> str:
     return f"{size[1]} pixels high and {size[0]} wide"
 
 
-def _arrange(names: list[str], place: Path) -> cache.Layout:
-    """Splits, labels and order that the paths of all images say."""
-    folders = _without_common([PurePosixPath(name).parts[:-1] for name in names])
-    splits = ["train"] * len(names)
-    if any(path[:1] == (split,) for path in folders for split in SPLITS):
-        _require(names, place, [path[:1] in [(s,) for s in SPLITS] for path in folders],
-                 "is in neither train nor test, as others are")
-        splits = [path[0] for path in folders]
-        folders = [path[1:] for path in folders]
-    labels = classes = None
-    if any(folders):
-        _require(names, place, [bool(path) for path in folders],
-                 "is in no folder of a class, as others are")
-        classes = sorted({path[0] for path in folders})
-        number = {name: label for label, name in enumerate(classes)}
-        labels = [number[path[0]] for path in folders]
-    order = sorted(range(len(names)), key=lambda i: _by_path(names[i]))
-    train, test = ([i for i in order if splits[i] == split] for split in SPLITS)
-    return cache.Layout(train, test, labels, classes)
+def _summary(misfits: dict[str, Misfit]) -> str:
+    """All misfits by remedy and kind, with counts and an example of each kind."""
+    remedies = collections.defaultdict(lambda: collections.defaultdict(list))
+    for name, misfit in misfits.items():
+        remedies[misfit.remedy][misfit.kind].append((name, misfit.detail))
+    parts = []
+    for remedy, kinds in remedies.items():
+        counts = [f"{len(found)} {kind} ({': '.join(filter(None, found[0]))})"
+                  for kind, found in kinds.items()]
+        parts.append(f"{', '.join(counts)}: {remedy}")
+    return "; ".join(parts)
 
 
 def _without_common(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Drops the folders that all paths begin with, up to the splits."""
     common = os.path.commonprefix(folders)  # noqa: RUF071 - of tuples, name by name
-    depth = next((i for i, name in enumerate(common) if name in SPLITS), len(common))
+    depth = next((i for i, name in enumerate(common) if name.lower() in SPLITS), len(common))
     return [path[depth:] for path in folders]
-
-
-def _require(names: list[str], place: Path, fine: list[bool], complaint: str) -> None:
-    for name, ok in zip(names, fine, strict=True):
-        if not ok:
-            raise UserError(f"{place}/{name} {complaint}: move or remove it")

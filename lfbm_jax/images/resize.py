@@ -12,27 +12,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from PIL import Image, ImageColor
 
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import Misfit, UserError
 
 # Pillow's names of the modes that hold 1 or 3 channels of 8 bits (or of one bit) as they are.
 MODES = {1: ("L", "1"), 3: ("RGB",)}
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 # What Pillow converts to RGBA without losing the picture.
 CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-
-
-class Misfit(UserError):
-    """A file that cannot be used; what many have in common can be told in one message.
-
-    Attributes:
-        kind: what it is, as in "2 of mode L" or "2 not square".
-        detail: the particulars of this one; "" where `kind` says all.
-        remedy: what the user can do about every file of this kind.
-    """
-
-    def __init__(self, where: str, kind: str, detail: str, remedy: str):
-        super().__init__(f"{where} is {kind}{f' ({detail})' if detail else ''}: {remedy}")
-        self.kind, self.detail, self.remedy = kind, detail, remedy
 
 
 class Window(NamedTuple):
@@ -117,13 +103,15 @@ class Fit:
         mode = image.mode
         if transparent and mode in ("1", "L", "RGB", *SIXTEEN_BITS):
             mode += " with a transparent colour"
-        if image.mode in SIXTEEN_BITS and not transparent and (self.channels == 1 or self.convert):
+        sixteen_bits = image.mode in SIXTEEN_BITS and not transparent
+        if sixteen_bits and (self.channels == 1 or self.convert):
             levels = np.asarray(image).astype(np.uint32)
             image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+            sixteen_bits = False
             self.done["scaled from 16 bits (65,535) to 8 (255)"] += 1
         if image.mode in MODES[self.channels] and not transparent:
             return image.convert(wanted)  # One bit to eight; else as it is.
-        if image.mode not in CONVERTIBLE:
+        if image.mode not in CONVERTIBLE and not sixteen_bits:
             raise Misfit(where, f"of mode {mode}", "", f"scale from 65,535 to 255 or save as"
                          f" {wanted} with 8 bits a channel")
         if not self.convert:

@@ -1,0 +1,178 @@
+"""The files below a folder or in an archive, each real file once, in the order of their names.
+
+Nothing is unpacked. An archive is a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2; a tar's members come
+in the archive's order, since going back in a compressed file means reading it again.
+"""
+
+import bz2
+import contextlib
+import functools
+import gzip
+import lzma
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lfbm_jax.errors import Misfit, UserError
+
+TAR_OPENERS = {".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open,
+               ".txz": lzma.open, ".tar.bz2": bz2.open}
+ARCHIVES = (*TAR_OPENERS, ".zip")
+ENCRYPTED = 0x1  # of a zip member's flags
+# What Python raises on compressed content that is not as it was written.
+DAMAGED = (EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
+READ_ALREADY = "link to what is read already"
+LINK = "link in an archive"
+SPECIAL = "link to nothing or special file"
+UNPACK = "unpack the archive and name the folder"
+
+
+class Member(NamedTuple):
+    """name: the path below the folder or in the archive, with slashes.
+
+    read: gives the content, or raises a Misfit; of an archive's member, before the next is taken.
+    left_out: why this is no file to be read, such as a link to one that is; "" where it is one.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+    left_out: str = ""
+
+
+def archive_kind(path: Path) -> str | None:
+    """The suffix that makes a file an archive; None where it has none."""
+    return next((kind for kind in ARCHIVES if path.name.lower().endswith(kind)), None)
+
+
+def by_name(name: str) -> tuple[list[str | int], str]:
+    """The key that sorts 2.jpg before 10.jpg."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def in_folder(folder: Path) -> list[Member]:
+    """The members of a folder. Links are followed, but whatever they lead to is read once.
+
+    A file or folder is known by the path without links to it where that is below `folder` too.
+    """
+    candidates, left_out, known = [], {}, set()
+    unreadable = []
+    places = [folder]
+    for place in places:  # Links to folders are appended: what needs no link comes first.
+        for parent, folders, files in os.walk(place, onerror=unreadable.append):
+            real, relative = os.path.realpath(parent), Path(parent).relative_to(folder)
+            if real in known:
+                left_out[relative.as_posix()] = READ_ALREADY
+                folders.clear()
+                continue
+            known.add(real)
+            folders.sort()
+            places += [Path(parent, name) for name in folders if os.path.islink(f"{parent}/{name}")]
+            candidates += [((relative / name).as_posix(), f"{real}/{name}") for name in files]
+    if unreadable:
+        raise UserError(f"{unreadable[0].filename} cannot be read ({unreadable[0].strerror}):"
+                        " allow it or name another folder")
+    found = []
+    links = {path for _, path in candidates if os.path.islink(path)}
+    for name, path in sorted(candidates, key=lambda item: (item[1] in links, by_name(item[0]))):
+        real = os.path.realpath(path) if path in links else path
+        if not os.path.isfile(path):
+            left_out[name] = SPECIAL
+        elif real in known:
+            left_out[name] = READ_ALREADY
+        else:
+            known.add(real)
+            found.append(Member(name, functools.partial(_content, folder / name)))
+    found += [Member(name, bytes, why) for name, why in left_out.items()]
+    return sorted(found, key=lambda member: by_name(member.name))
+
+
+def in_archive(archive: Path) -> Iterator[Member]:
+    """The members of an archive.
+
+    Raises:
+        UserError: it cannot be read, is truncated or is no archive.
+    """
+    with _explained(archive):
+        yield from (_in_zip if archive_kind(archive) == ".zip" else _in_tar)(archive)
+
+
+def leads_outside(name: str) -> bool:
+    """Whether an archive's member would be unpacked outside of the archive's own folder."""
+    parts = name.replace("\\", "/").split("/")
+    return ".." in parts or parts[0] == "" or re.fullmatch("[A-Za-z]:", parts[0]) is not None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Misfit(str(path), "impossible to read", error.strerror or str(error),
+                     "allow it or try again") from error
+
+
+@contextlib.contextmanager
+def _explained(archive: Path) -> Iterator[None]:
+    """Turns what Python says of an archive into a UserError."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UserError(f"{archive} cannot be read by Python ({error}): unpack it and name the"
+                        " folder") from error
+    except (OSError, *DAMAGED, tarfile.TarError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # The disk, not the content.
+            raise UserError(f"{archive} cannot be read ({error.strerror}): try again") from error
+        raise UserError(f"{archive} is truncated or no archive ({error}): fetch it again"
+                        ) from error
+
+
+def _in_zip(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as file:
+        infos = [info for info in file.infolist() if not info.is_dir()]
+        for info in sorted(infos, key=lambda info: by_name(info.filename)):
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            yield Member(info.filename, functools.partial(_unzipped, archive, file, info),
+                         LINK if link else "")
+
+
+def _unzipped(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    where = f"{archive}/{info.filename}"
+    if info.flag_bits & ENCRYPTED:
+        raise Misfit(where, "encrypted", "", UNPACK)
+    try:
+        return file.read(info)
+    except (NotImplementedError, RuntimeError) as error:  # RuntimeError: a module Python lacks.
+        method = zipfile.compressor_names.get(info.compress_type, "unknown")
+        raise Misfit(where, "compressed by a method that Python cannot read", f"method"
+                     f" {info.compress_type}, {method}", UNPACK) from error
+    except (OSError, *DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{archive} cannot be read ({error.strerror}): try again") from error
+        raise Misfit(where, "damaged", str(error), "fetch the archive again") from error
+
+
+def _in_tar(archive: Path) -> Iterator[Member]:
+    with TAR_OPENERS[archive_kind(archive)](archive, "rb") as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as file:
+            for member in file:
+                read = functools.partial(_untarred, archive, file, member)
+                if member.isfile():
+                    yield Member(member.name, read)
+                elif not member.isdir():
+                    link = member.issym() or member.islnk()
+                    yield Member(member.name, read, LINK if link else SPECIAL)
+        # tarfile takes a file that breaks off between members for complete; decompressing it to
+        # its end finds out.
+        while stream.read(2**20):
+            pass
+
+
+def _untarred(archive: Path, file: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with _explained(archive):
+        return file.extractfile(member).read()
