@@ -5,7 +5,8 @@ Command:   python -m lfbm_jax.main --config=configs/image_folder.py --config.dat
 FOLDER holds <split>/<class>/*, <class>/* or the images themselves (JPEG, PNG, WebP); it may be a
 .tar, .tar.xz or .zip. The largest centred square of every image is resized to the size. Images of
 other modes than RGB are converted with --config.data.convert=true, transparent ones over
-data.background. Where there is no test (or val) split, a tenth is held out. The networks follow CelebA's (Table 7); every value is ours.
+data.background. Where there is no test (or val) split, a tenth is held out. The networks follow
+CelebA's (Table 7); every value is ours.
 """
 
 from lfbm_jax.errors import UserError
