@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -12,7 +13,7 @@ from ml_collections import config_flags
 
 from lfbm_jax import model
 from lfbm_jax.costs import memory
-from lfbm_jax.costs.describe import describe
+from lfbm_jax.costs.describe import describe, parameter_table
 from lfbm_jax.data import prepare
 from lfbm_jax.devices import distributed, sharding
 from lfbm_jax.errors import UserError
@@ -98,6 +99,7 @@ def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     built = model.build(config)
     share = sharding.shard_size(config.train.batch_size)
     bytes_of_device = memory.estimate(config, built, share, 1e9 * _MEMORY_GB.value)
+    print(parameter_table(built), file=sys.stderr, flush=True)  # stdout is JSON, for programs.
     print(json.dumps(describe(config, built) | {"memory_bytes": bytes_of_device}, indent=2))
 
 

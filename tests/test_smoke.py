@@ -38,7 +38,7 @@ def test_smoke_run_fills_the_work_directory(name, run_python, tmp_path):
 def test_sample_evaluate_and_describe_modes(run_python, tmp_path):
     command = ["-m", "lfbm_jax.main", "--config=configs/digits.py:smoke"]
     command += [f"--workdir={tmp_path / 'run'}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
-    run_python(command)
+    trained = run_python(command)
     run_python([*command, "--mode=sample", "--num=7", "--step=1"])
     samples = np.load(tmp_path / "run" / "samples.npy")
     assert samples.shape == (7, 8, 8, 1)
@@ -49,13 +49,17 @@ def test_sample_evaluate_and_describe_modes(run_python, tmp_path):
     report = json.loads((tmp_path / "run" / "reports" / "reconstruct.json").read_text())
     assert report["step"] == 1
 
-    described = json.loads(run_python([*command, "--mode=describe"]).stdout)
+    done = run_python([*command, "--mode=describe"])
+    described = json.loads(done.stdout)
+    total = sum(described[part]["parameters"] for part in ("prior", "generator", "inference"))
+    for said in (done.stderr, trained.stdout):  # The table of parameters; JSON stays JSON.
+        assert f"\nTotal: {total:,} -- {4 * total:,} bytes" in said
     assert described["prior"]["parameters"] > 0
     assert described["flops_per_training_step"] > 0
 
     # One shape of checkpoint does not fit another model, and a finished run is not trained again.
     again = run_python(command)
-    assert "already trained" in again.stdout
+    assert "already trained" in again.stdout and "Total: " not in again.stdout
     other = run_python([*command, "--config.model.latent_dim=9"], check=False)
     assert other.returncode == 2
     assert "model.latent_dim" in other.stderr

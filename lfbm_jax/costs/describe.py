@@ -1,10 +1,10 @@
 """What a config would build, without data or training: counts, shapes and operations."""
 
-import math
 from typing import Any
 
 import jax
 import ml_collections
+from clu import parameter_overview
 
 from lfbm_jax.model import Model
 
@@ -20,12 +20,12 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     prior and inference for one of the generator, each needs an inference of its own, and one that
     goes through a network the generator's value and gradient with respect to z.
     """
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = _shapes(model)
     batch = config.train.batch_size
     networks = {
-        "prior": _network(config.baseline.name or config.prior.name, shapes.alpha),
-        "generator": _network(config.generator.name, shapes.beta),
-        "inference": _network(config.inference.name, shapes.phi),
+        "prior": _network(config.baseline.name or config.prior.name, shapes["prior"]),
+        "generator": _network(config.generator.name, shapes["generator"]),
+        "inference": _network(config.inference.name, shapes["inference"]),
     }
     networks["prior"] |= getattr(model.prior, "reference_counts", dict)()
     forward = model.generator.flops()
@@ -48,13 +48,21 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     }
 
 
+def parameter_table(model: Model) -> str:
+    """Names, shapes, types and sizes of all parameters, a table to be read, with their total."""
+    return parameter_overview.get_parameter_overview(_shapes(model), include_stats=False)
+
+
+def _shapes(model: Model) -> dict[str, Any]:
+    """The shapes and types of all parameters as nested dictionaries, network by network."""
+    alpha, beta, phi = jax.eval_shape(model.init, jax.random.key(0))
+    return {"prior": alpha, "generator": beta, "inference": phi}
+
+
 def _network(name: str, shapes: Any) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    leaves = parameter_overview.flatten_dict(shapes, delimiter=".")
     return {
         "name": name,
-        "parameters": sum(math.prod(leaf.shape) for _, leaf in leaves),
-        "shapes": {
-            jax.tree_util.keystr(path, simple=True, separator="."): list(leaf.shape)
-            for path, leaf in leaves
-        },
+        "parameters": int(parameter_overview.count_parameters(shapes)),
+        "shapes": {path: list(leaf.shape) for path, leaf in leaves.items()},
     }

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lfbm_jax import learning, precision
+from lfbm_jax.costs.describe import parameter_table
 from lfbm_jax.devices import distributed, sharding
 from lfbm_jax.errors import Interrupted
 from lfbm_jax.images import masks
@@ -87,6 +88,8 @@ def _train(
     if step:
         print(f"resuming from step {step} in {workdir}", flush=True)
         checkpoints.delete_after(step)
+    elif distributed.is_first():
+        print(parameter_table(model), flush=True)
 
     update = learning.make_update(config, model, batches.steps_per_epoch)
     tune = None

@@ -1,11 +1,12 @@
 """Counts and operations of the paper's experiments, against numbers worked out by hand."""
 
+import ast
 import json
 
 import pytest
 
 from lfbm_jax import model
-from lfbm_jax.costs.describe import describe
+from lfbm_jax.costs.describe import describe, parameter_table
 from tests.builders import experiment
 
 
@@ -65,6 +66,30 @@ def test_shapes_account_for_every_parameter_and_it_is_json():
                 size *= length
             total += size
         assert total == found[network]["parameters"]
+
+
+def test_the_table_has_a_row_for_every_parameter_and_their_total():
+    """LEBM on digits by hand: fully connected layers of 200, three transposed convolutions."""
+    config = experiment("digits", "lebm")
+    built = model.build(config)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in parameter_table(built).splitlines()
+        if line.startswith("| ") and not line.startswith("| Name")
+    ]
+    found = describe(config, built)
+    expected = {
+        f"{network}/{name.replace('.', '/')}": shape
+        for network in ("prior", "generator", "inference")
+        for name, shape in found[network]["shapes"].items()
+    }
+    assert {name: list(ast.literal_eval(shape)) for name, shape, *_ in rows} == expected
+    assert {dtype for _, _, dtype, _ in rows} == {"float32"}
+    energy = 8 * 200 + 200 + 200 * 200 + 200 + 200 + 1
+    generator = 2 * 2 * 8 * 64 + 64 + 16 * 64 * 32 + 32 + 16 * 32 + 1
+    assert sum(int(size.replace(",", "")) for *_, size in rows) == energy + generator
+    last = parameter_table(built).splitlines()[-1]
+    assert last == f"Total: {energy + generator:,} -- {4 * (energy + generator):,} bytes"
 
 
 def test_a_prior_without_parameters():
