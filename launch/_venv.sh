@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the scripts of this folder and by .ci/run. After `prepare_venv core` or
-# `prepare_venv test`, $venv is the repository's .venv with what that needs installed.
+# Sourced by the scripts of this folder and by .ci/run. After `prepare_venv core`, `test` or
+# `peers`, each of which holds those before it, $venv is the repository's .venv with what that needs.
 #
 # An environment is made once and used again while its stamp, written last of all, fits setup.py,
 # requirements.txt and the place of the repository; anything else, an interrupted installation
@@ -49,13 +49,22 @@ fingerprint() {
   { printf '%s\n' "$root" && cat "$root/setup.py" "$root/requirements.txt"; } | cksum | tr ' ' '-'
 }
 
-# is_ready core|test: .venv holds it, completely, and runs.
+# rank core|test|peers: what holds more has a higher one.
+rank() {
+  case $1 in
+    core) printf 0 ;;
+    test) printf 1 ;;
+    *) printf 2 ;;
+  esac
+}
+
+# is_ready core|test|peers: .venv holds it, completely, and runs.
 is_ready() {
   local key what
   [ -f "$stamp" ] || return 1
   read -r key what <"$stamp" || return 1
   [ "$key" = "$(fingerprint)" ] || return 1
-  [ "$what" = test ] || [ "$what" = "$1" ] || return 1
+  [ "$(rank "$what")" -ge "$(rank "$1")" ] || return 1
   suits "$venv/bin/python" || return 1
   [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$venv/bin/python")" ]
 }
@@ -83,10 +92,13 @@ create_venv() {
   fi
 }
 
-# install core|test: pip, showing the large downloads as they come.
+# install core|test|peers: pip, showing the large downloads as they come.
 install() {
   local extras=""
-  [ "$1" = test ] && extras="[test,tfds]"
+  case $1 in
+    test) extras="[test,tfds]" ;;
+    peers) extras="[test,tfds,peers]" ;;
+  esac
   cd "$root" &&
     PYTHONUNBUFFERED=1 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
       --progress-bar off --constraint requirements.txt --editable ".$extras" 2>&1 |
@@ -121,6 +133,7 @@ prepare_venv() {
     rm -f "$stamp"
     case $what in
       test) say "Installing lfbm_jax with TFDS and the test tools (about 650 MB to download) ..." ;;
+      peers) say "Installing lfbm_jax with TFDS, the test tools and PyTorch (1 to 4 GB to download) ..." ;;
       *) say "Installing lfbm_jax (about 250 MB to download) ..." ;;
     esac
     if ! (install "$what"); then

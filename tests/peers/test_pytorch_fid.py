@@ -1,6 +1,5 @@
 """The same features and distances as pytorch-fid, from one weights file and folders of images.
 
-    pip install pytorch-fid torchvision
     launch/test --slow tests/peers/test_pytorch_fid.py
 """
 
@@ -16,6 +15,10 @@ from tests import pytorch_writer
 from tests.metrics import random_inception
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
+try:
+    import tests.peers.torchvision_alone  # noqa: F401
+except ModuleNotFoundError as error:
+    pytest.skip(f"needs torchvision ({error})", allow_module_level=True)
 pytest.importorskip("pytorch_fid.fid_score", reason="needs pytorch-fid", exc_type=ImportError)
 import pytorch_fid.fid_score  # noqa: E402
 import pytorch_fid.inception  # noqa: E402
