@@ -66,8 +66,12 @@ def main():
 def go_to_a_copy(folder):
     """Makes a copy of the code the working directory, and the place that Python imports from."""
     copy = folder / "repository"
-    leave = shutil.ignore_patterns(".*", "runs", "__pycache__", "*.egg-info")
-    shutil.copytree(REPO, copy, ignore=leave)
+    leave = shutil.ignore_patterns(".*", "__pycache__")
+    for name in ("configs", "launch", "lfbm_jax", "tests"):
+        shutil.copytree(REPO / name, copy / name, ignore=leave)
+    for path in REPO.glob("*.*"):
+        if path.is_file():
+            shutil.copy(path, copy)
     os.chdir(copy)
     sys.path.insert(0, str(copy))
     sys.dont_write_bytecode = True  # a mutant may be as old, to the second, as the file it replaces
