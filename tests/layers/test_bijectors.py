@@ -1,5 +1,6 @@
 """Every bijector is invertible, and its log-determinant is that of its Jacobian matrix."""
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +83,17 @@ def test_vmap_and_jit_change_nothing(make, tolerance):
         alone, log_det_alone = layer.inverse_and_log_det(row)
         np.testing.assert_allclose(z0[i], alone, rtol=0, atol=tolerance)
         np.testing.assert_allclose(log_det[i], log_det_alone, rtol=0, atol=tolerance)
+
+
+@each_layer
+def test_a_transformed_distribution_of_distrax_has_the_density_by_hand(make, tolerance):
+    """distrax checks that layer and base act on as many axes, and adds the log-determinant."""
+    layer, x = make(4), normal(4, seed=3)
+    base = distrax.MultivariateNormalDiag(jnp.zeros(4))
+    z0, log_det = layer.inverse_and_log_det(x)
+    expected = -0.5 * np.sum(np.square(z0)) - 2 * np.log(2 * np.pi) + log_det
+    found = distrax.Transformed(base, layer).log_prob(x)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=10 * tolerance)
 
 
 def test_actnorm_adds_before_it_multiplies_by_thrice_the_log_scale():
