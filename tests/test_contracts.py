@@ -4,6 +4,8 @@ A module is built as users build it: named in a config, with its default setting
 shrinks those of the default modules).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.priors import gaussian
 from lfbm_jax.priors.base import Base
 from lfbm_jax.runs import parts
-from tests.builders import ENCODER_LAYERS, invented, small_config
+from tests.builders import ENCODER_LAYERS, experiment, invented, small_config
 from tests.linear_gaussian import LinearGenerator
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
@@ -252,3 +254,97 @@ def test_inference(name, dtype):
     same_key = infer(parameters, keys[jnp.array([0, 0, 1])], images[jnp.array([0, 0, 0])]).z
     close(same_key[0], same_key[1], dtype)
     assert np.max(np.abs(same_key[0] - same_key[2])) > 1e-2
+
+
+# Every public method of every part is called below. A new one fails until it has its arguments
+# here, and what it returns is to have a test of its own beside this.
+
+BASELINES = {"rae": "rae", "sri": "sri_l5", "two_stage_vae": "two_stage_vae"}
+KINDS = ("prior", "generator", "inference")
+
+
+def public(part):
+    """Names of the public methods and properties of a part; its settings are none."""
+    fields = {field.name for field in dataclasses.fields(part)}
+    flags = (bool, type(None), float)
+    return {
+        name
+        for name in dir(type(part))
+        if not name.startswith("_")
+        and name not in fields
+        and not isinstance(getattr(type(part), name), flags)
+    }
+
+
+def call_everything(model, kind):
+    """Calls what is public of a model's part, and returns {name: result}."""
+    part, key = getattr(model, kind), jax.random.key(0)
+    parameters = jax.jit(model.init)(key)
+    prepared = model.prepare(parameters)
+    dim = len(model.prior.sample(prepared.alpha, key))
+    z, image = jnp.linspace(-1, 1, dim), jnp.zeros(model.generator.image_shape)
+    example = Example(image, jnp.zeros((), int), jnp.ones(()))
+    examples = jax.tree.map(lambda leaf: leaf[None], example)
+    several = np.random.default_rng(0).normal(size=(40, dim)).astype(np.float32)
+    log_joint = model.log_joint(prepared, image)
+    flow = jax.tree.map(lambda leaf: leaf[0], parameters.phi.get("flow", {}))
+    group = getattr(prepared, {"prior": "alpha", "generator": "beta", "inference": "phi"}[kind])
+    raw = getattr(parameters, {"prior": "alpha", "generator": "beta", "inference": "phi"}[kind])
+    arguments = {
+        "init": (key,),
+        "prepare": (raw,),
+        "log_prob": (group, z),
+        "sample": (group, key),
+        "loss": (group, key, z),
+        "forward": (group, z),
+        "inverse": (group, z),
+        "fit": (raw, several, 0),
+        "reference_counts": (),
+        "apply": (group, z),
+        "flops": (),
+        "image_shape": None,
+        "infer": (group, key, example, log_joint),
+        "moments": (group, image),
+        "step": (flow, z),
+        "autoregressive": (flow, z),
+        "bound": (0.1, key, log_joint),
+        "tuner": (model,),
+        "tune_every": None,
+        "tune_images": None,
+    }
+    found = {}
+    for name in public(part):
+        assert name in arguments, f"{type(part).__name__}.{name} is called by no contract test"
+        value = getattr(part, name)
+        found[name] = value if arguments[name] is None else value(*arguments[name])
+        if name == "tuner":
+            found[name] = found[name](parameters, examples)
+        for leaf in jax.tree.leaves(found[name]):
+            if not jax.dtypes.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key):
+                assert np.isfinite(leaf).all(), name
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in modules(kind)]
+)
+def test_every_public_method_of_a_part_is_called(kind, name):
+    config = small_config()
+    if config[kind].name != name:
+        config[kind] = parts.defaults(kind, name)
+        if kind == "inference" and "layers" in config[kind]:
+            config[kind].layers = ENCODER_LAYERS
+    assert "init" in call_everything(models.build(config), kind)
+
+
+@pytest.mark.parametrize("name", modules("baseline"))
+def test_every_public_method_of_a_baselines_parts_is_called(name):
+    config = experiment("digits", f"{BASELINES[name]},smoke").unlock()
+    if "num_steps" in config.baseline:
+        config.baseline.num_steps = 2
+    if "num_components" in config.baseline:
+        config.baseline.num_components = 2
+    assert public(parts.build(config, "baseline", latent_dim=5)) <= {"adapt", "objective"}
+    model = models.build(config)
+    for kind in KINDS:
+        assert "init" in call_everything(model, kind)

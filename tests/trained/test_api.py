@@ -192,6 +192,17 @@ def test_interpolation_joins_the_reconstructions(trained, images):
     assert np.all(np.abs(np.diff(found, axis=1)).max(axis=(2, 3, 4)) > 1e-4)
 
 
+@pytest.mark.parametrize("prior", ("nice", "realnvp"))
+def test_interpolation_goes_through_every_flow(images, prior):
+    config = small_config()
+    config.prior = {"name": prior, "num_steps": 2, "hidden_width": 4}
+    built = model.build(config)
+    trained = api.TrainedModel(config, built, invented(built.init), step=0)
+    found = trained.interpolate(images[:1], images[1:2], num=3)
+    for end, x in ((0, images[:1]), (-1, images[1:2])):
+        np.testing.assert_allclose(found[:, end], trained.reconstruct(x), atol=1e-3)
+
+
 def test_interpolation_without_a_flow(images):
     config = small_config()
     config.prior = {"name": "gaussian"}
