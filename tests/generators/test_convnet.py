@@ -103,6 +103,7 @@ def test_operations_of_one_image():
         (SHAPE, (), "generator.layers"),
         (SHAPE, ((4, 2, 1),), "features, kernel size, stride"),
         (SHAPE, ((4, 0, 1, 0), *LAYERS[1:]), "positive"),
+        (SHAPE, ((4, 2, 0, 0), *LAYERS[1:]), "positive"),
         (SHAPE, ((4, 2, 1, -1), *LAYERS[1:]), "positive"),
         (SHAPE, ((0, 2, 1, 0), *LAYERS[1:]), "positive"),
     ),

@@ -195,6 +195,7 @@ def test_symmetric_mirrors_the_generator():
         ((), "inference.layers is empty: "),
         (((4, 4, 2),), r"inference.layers: \(4, 4, 2\) is not \(features"),
         (((4, 0, 2, 1),), r"inference.layers: \(4, 0, 2, 1\) is not"),
+        (((4, 4, 0, 1),), r"inference.layers: \(4, 4, 0, 1\) is not"),
         (((4, 4, 2, 1), (4, 4, 1, 0)), "nothing is left of the image after layer 2 of 2"),
     ),
 )

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.inference import encoder
 from lfbm_jax.inference.iaf import Inference
 from lfbm_jax.model import Example
 from tests.builders import invented
@@ -40,6 +42,22 @@ def test_every_output_sees_all_entries_before_it_and_no_other(phi):
     assert seen.shape == (2, D, D)
     for of_output in seen:
         np.testing.assert_array_equal(of_output > 0, np.tril(np.ones((D, D)), -1) > 0)
+
+
+def test_a_step_gates_between_the_reversed_z_and_the_shift(phi):
+    """z' = sigma(raw + 2) r(z) + (1 - sigma(raw + 2)) m: section 4 of Kingma et al. (2016)."""
+    z = RANDOM.normal(size=D)
+    shift, raw = IAF.autoregressive(first_step(phi), z[::-1])
+    gate = scipy.special.expit(raw + 2)
+    found, log_scale = IAF.step(first_step(phi), z)
+    np.testing.assert_allclose(found, gate * z[::-1] + (1 - gate) * shift, rtol=1e-12)
+    np.testing.assert_allclose(log_scale, np.log(gate), rtol=1e-12)
+
+
+def test_operations_of_the_flow_are_added_to_the_encoders():
+    """Per step the products of d x width, and of width x 2 d."""
+    without = encoder.Inference(D, SHAPE, None, IAF.layers).flops()
+    assert IAF.flops() == without + 3 * (2 * D * 7 + 2 * 7 * 2 * D)
 
 
 def test_log_q_is_the_density_by_change_of_variables(phi):

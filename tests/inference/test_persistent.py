@@ -130,6 +130,11 @@ def test_mirror_images_have_no_chain_of_their_own():
     config.data.horizontal_flip = True
     with pytest.raises(UserError, match=r"^data\.horizontal_flip=True: persistent chains"):
         model.build(config)
+    config.data.horizontal_flip = False
+    assert model.build(config).inference.keeps_chains
+    other = experiment("digits")
+    other.data.horizontal_flip = True
+    model.build(other)  # chains that begin anew
 
 
 def test_other_inference_keeps_nothing():

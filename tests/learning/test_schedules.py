@@ -38,6 +38,12 @@ def test_rates_follow_their_closed_forms(schedule, warmup_steps):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_the_shortest_settings_are_allowed():
+    config = small_config()
+    config.optimizer.prior.update({"schedule": "cosine", "decay_steps": 1, "warmup_steps": 1})
+    configuration.check(config)
+
+
 def test_every_schedule_is_tested():
     assert set(CLOSED_FORMS) == set(schedules.SCHEDULES)
 

@@ -1,0 +1,42 @@
+"""Default settings of the parts: a change of one must be meant, and said where it comes from."""
+
+import pytest
+
+from lfbm_jax.runs import parts
+
+ENERGY = {"hidden_width": 200, "num_layers": 3, "num_steps": 60, "step_size": 0.4}
+DEFAULTS = {
+    ("prior", "glow"): {"num_steps": 5, "hidden_width": 64},  # section 4.1
+    ("prior", "realnvp"): {"num_steps": 5, "hidden_width": 64},
+    ("prior", "nice"): {"num_steps": 5, "hidden_width": 64},
+    ("prior", "energy"): ENERGY,  # Pang et al. (2020)
+    ("inference", "langevin"): {"num_steps": 20, "step_size": 0.1, "noise": True},  # Table 9
+    ("inference", "persistent"): {"num_steps": 20, "step_size": 0.1, "noise": True},
+    ("inference", "encoder"): {"noise": True},
+    ("inference", "iaf"): {"flow_steps": 5, "hidden_width": 200, "noise": True},
+    ("baseline", "rae"): {
+        "regularizer": "gradient_penalty",
+        "regularizer_weight": 1e-3,
+        "latent_weight": 1e-2,
+        "num_components": 10,
+    },
+    ("baseline", "two_stage_vae"): {
+        "hidden_width": 256,
+        "num_steps": 3000,
+        "batch_size": 256,
+        "learning_rate": 1e-3,
+    },
+    ("baseline", "sri"): {
+        "num_layers": 1,
+        "hidden_width": 128,
+        "tune_every": 20,
+        "tune_images": 8,
+    },
+}
+
+
+@pytest.mark.parametrize(("section", "name"), DEFAULTS)
+def test_defaults_are_these(section, name):
+    found = parts.defaults(section, name)
+    expected = DEFAULTS[section, name]
+    assert {key: found[key] for key in expected} == expected
