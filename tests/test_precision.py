@@ -131,10 +131,10 @@ def test_every_baseline_has_a_variant_here():
 )
 def test_an_update_multiplies_by_the_setting_in_networks_alone(section, name):
     """Values and gradients, through `make_update` as training calls it."""
-    found = products(*update_of(config_with(section, name, "bfloat16")))
+    found = products(*update_of(config_with(section, name, "tensorfloat32")))
     # The priors of two baselines are fitted afterwards, and have no products in the update.
     without = name in ("gaussian", "rae", "two_stage_vae")
-    assert found == {"network": {"DEFAULT"}, "prior": set() if without else {"HIGHEST"}}
+    assert found == {"network": {"HIGH"}, "prior": set() if without else {"HIGHEST"}}
 
 
 @pytest.mark.parametrize("precision", NETWORKS)
@@ -145,7 +145,7 @@ def test_each_setting(precision):
 
 @pytest.mark.parametrize("name", modules("prior"))
 def test_evaluation_multiplies_likewise(name):
-    config = config_with("prior", name, "bfloat16")
+    config = config_with("prior", name, "tensorfloat32")  # "bfloat16" is JAX's own default.
     built = model.build(config)
     programs = Programs(config, built)
     parameters = jax.eval_shape(built.init, jax.random.key(0))
@@ -159,7 +159,7 @@ def test_evaluation_multiplies_likewise(name):
         (programs.interpolate, (parameters, (z, z, one))),
     ):
         found = products(program, *arguments)
-        assert found["network"] <= {"DEFAULT"} and found["prior"] <= {"HIGHEST"}
+        assert found["network"] <= {"HIGH"} and found["prior"] <= {"HIGHEST"}
 
 
 @pytest.mark.parametrize(

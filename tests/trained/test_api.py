@@ -276,8 +276,8 @@ def test_a_score_that_is_not_finite_is_an_error(trained, images):
         trained.with_parameters(broken, step=0).score(images)
 
 
-def test_products_are_as_precise_as_the_config_says(run):
-    """Whatever JAX's own setting is when a method is traced."""
+def test_a_networks_products_are_as_precise_as_the_config_says(run):
+    """The prior's are exact. Whatever JAX's own setting is when a method is traced."""
     lfbm_jax.load(run)
     assert jax.config.jax_default_matmul_precision is None, "loading changes no global setting"
     for precision, expected in (("float32", "HIGHEST"), ("bfloat16", "DEFAULT")):
@@ -286,8 +286,9 @@ def test_products_are_as_precise_as_the_config_says(run):
         built = model.build(config)
         trained = api.TrainedModel(config, built, invented(built.init), step=0)
         z = sharding.replicate(np.ones((jax.local_device_count(), 1, 5), np.float32))
-        program = trained._programs.log_prior.lower(trained._parameters, z).as_text()
-        assert set(re.findall(r"precision = \[(\w+)", program)) == {expected}
+        for program, wanted in (("log_prior", "HIGHEST"), ("decode", expected)):
+            text = getattr(trained._programs, program).lower(trained._parameters, z).as_text()
+            assert set(re.findall(r"precision = \[(\w+)", text)) == {wanted}
 
 
 def test_the_readme_example_runs(tmp_path, monkeypatch, capsys):
