@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lfbm_jax.errors import Misfit, UserError
+from lfbm_jax.files.web_page import is_web_page
 
 TAR_OPENERS = {".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open,
                ".txz": lzma.open, ".tar.bz2": bz2.open}
@@ -128,7 +129,8 @@ def _explained(archive: Path) -> Iterator[None]:
     except (OSError, *DAMAGED, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # The disk, not the content.
             raise UserError(f"{archive} cannot be read ({error.strerror}): try again") from error
-        raise UserError(f"{archive} is truncated or no archive ({error}): fetch it again"
+        what = "a web page, not the archive" if is_web_page(archive) else "truncated or no archive"
+        raise UserError(f"{archive} is {what} ({error}): fetch it again"
                         ) from error
 
 

@@ -5,9 +5,10 @@ import zipfile
 
 import pytest
 
-from lfbm_jax.data import idx
+from lfbm_jax.data import idx, image_folder
 from lfbm_jax.errors import UserError
 from lfbm_jax.files.web_page import is_web_page
+from tests.builders import small_config
 
 PAGES = (
     b"<!DOCTYPE html><html>Too many users have viewed this file</html>",
@@ -39,3 +40,13 @@ def test_a_page_among_idx_files_is_named(name, tmp_path):
     (tmp_path / name).write_bytes(PAGES[0])
     with pytest.raises(UserError, match=f"{name} is a web page, not an IDX file"):
         idx._labels(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["faces.zip", "faces.tar", "faces.tar.gz", "faces.tar.xz"])
+def test_a_page_instead_of_an_archive_of_images_is_named(name, tmp_path):
+    (tmp_path / name).write_bytes(PAGES[0])
+    data = small_config().data
+    data.update({"source": "image_folder", "name": "faces", "dir": str(tmp_path / name)})
+    data.cache_dir = str(tmp_path / "cache")
+    with pytest.raises(UserError, match=f"{name} is a web page, not the archive"):
+        image_folder.prepare(data)
