@@ -6,7 +6,6 @@ Hardware:  a GPU or TPU; time not measured yet.
 Paper:     FID 75.20 (LFBM-MCMC). Ours: not run yet.
 """
 
-from lfbm_jax.reports import paper
 from lfbm_jax.runs import configuration
 from lfbm_jax.runs.variants import Grid
 
@@ -14,7 +13,6 @@ from lfbm_jax.runs.variants import Grid
 # 1,131,001 parameters with GELU, as in the LEBM authors' code at 128 x 128. Learning rates:
 # ours, the paper gives none.
 GRID = Grid(
-    paper=lambda method, _: paper.table_13(method),
     flow=(5, 256),
     lebm={"prior.hidden_width": 1000, "prior.activation": "gelu"},
 )
@@ -52,5 +50,4 @@ def get_config(variants=""):
         config.optimizer[section].update({"learning_rate": 3e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
     config.task.reconstruct.num_images = 1000
-    config.paper = paper.table_13("LFBM-MCMC")
     return configuration.finish(config, variants, GRID.variants())

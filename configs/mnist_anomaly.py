@@ -12,13 +12,10 @@ The paper gives no networks and settings for MNIST: every value is ours (see REA
 """
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.reports import paper
 from lfbm_jax.runs import configuration
 from lfbm_jax.runs.variants import Grid
 
-GRID = Grid(
-    paper=lambda method, config: paper.table_4(config.data.exclude_labels[0], method)
-)
+GRID = Grid()
 
 
 def get_config(variants=""):
@@ -52,4 +49,3 @@ def _digit(config, digit):
     if digit not in "0123456789" or len(digit) != 1:
         raise UserError(f"config variant digit={digit}: use one of 0 to 9")
     config.data.exclude_labels = (int(digit),)
-    config.paper = GRID.figures(config)

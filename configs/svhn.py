@@ -7,13 +7,11 @@ Evaluation infers by 400 steps, as the paper says; `:authors_test_steps` by the 
 authors' published testing code would run. Which of the two gave Table 2's MSE is unknown.
 """
 
-from lfbm_jax.reports import paper
 from lfbm_jax.runs import configuration
 from lfbm_jax.runs.variants import LEBM, Grid, table_10
 
 # Table 8, n_i = 10 (its paddings are ours), Table 10, and the LEBM authors' code.
 GRID = Grid(
-    paper=lambda method, _: paper.table_2("SVHN", method),
     encoder=((10, 3, 1, 1), (20, 4, 2, 1), (40, 4, 2, 1), (80, 4, 2, 1)),
     flow=(20, 200),
     amortised=table_10(0.5, 8e-3, 6e-4, 4e-4, updates=1, batch_size=100),
@@ -38,5 +36,4 @@ def get_config(variants=""):
     for section in ("generator", "prior"):
         config.optimizer[section].update({"learning_rate": 4e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
-    config.paper = paper.table_2("SVHN")
     return configuration.finish(config, variants, GRID.variants())

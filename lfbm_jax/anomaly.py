@@ -55,7 +55,6 @@ def each_run(
             run = config.copy_and_resolve_references()
             run.seed = seed
             run.data.exclude_labels = (digit,)
-            run.paper = paper.table_4(digit)
             yield root / f"digit-{digit}" / f"seed-{seed}", run
 
 

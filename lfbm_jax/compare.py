@@ -28,6 +28,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.runs import cli, configuration, evaluate, train, workdir
+from lfbm_jax.runs.recorded import minutes_per_epoch
 from lfbm_jax.trained.api import TrainedModel
 
 # Table 1 of the paper: three priors, each with short-run and long-run chains and a network.
@@ -165,9 +166,6 @@ def _costs(trained: TrainedModel, data: Cache, folder: pathlib.Path) -> dict[str
     """Parameters and times; the calls that compile are not timed."""
     batch = trained.config.train.batch_size
     images = data.train.spread(batch)
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    logged = [json.loads(line).get("time/images_per_second") for line in lines]
-    rate = statistics.median(filter(None, logged))
     networks = describe(trained.config, trained.model)
     return {
         "parameters": sum(networks[n]["parameters"] for n in ("prior", "generator", "inference")),
@@ -175,7 +173,7 @@ def _costs(trained: TrainedModel, data: Cache, folder: pathlib.Path) -> dict[str
         "time/milliseconds_to_infer": _milliseconds(
             lambda: trained.infer(images, 0, batch, training_settings=True)
         ),
-        "time/minutes_an_epoch": len(data.train.images) / rate / 60,
+        "time/minutes_an_epoch": minutes_per_epoch(folder, batch),
     }
 
 

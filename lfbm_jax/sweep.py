@@ -71,7 +71,9 @@ def main(_: Sequence[str]) -> None:
     failed = run_all(to_do, (given.devices or [None] * given.jobs)[: given.jobs])
     for run in failed:
         print(f"failed: {run.folder / 'log.txt'} says why", flush=True)
-    rows = ablation.collect([(run.settings, run.seed, run.folder) for run in runs], figure)
+    finished = [run.folder if is_finished(run, figure) else None for run in runs]
+    points = [(run.settings, run.seed, folder) for run, folder in zip(runs, finished, strict=True)]
+    rows = ablation.collect(points, figure)
     paths = [ablation.write_table(rows, figure, folder), ablation.draw(rows, figure, folder)]
     print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
     if failed:

@@ -19,8 +19,6 @@ def test_every_run_holds_out_its_digit_and_has_its_seed(tmp_path):
     assert list(runs) == names
     assert [run.data.exclude_labels for run in runs.values()] == [(4,), (0,), (4,), (0,)]
     assert [run.seed for run in runs.values()] == [0, 0, 1, 1]
-    assert runs[names[0]].paper.anomaly.auprc == 0.812
-    assert runs[names[1]].paper.to_dict() == {}
     assert config.data.exclude_labels == (1,), "the given config is left alone"
 
 

@@ -54,11 +54,14 @@ def report_path(folder: pathlib.Path, figure: str) -> pathlib.Path:
     return folder / "reports" / f"{figure.partition('.')[0]}.json"
 
 
-def collect(runs: list[tuple[dict[str, Any], int, pathlib.Path]], figure: str) -> list[Row]:
+def collect(
+    runs: list[tuple[dict[str, Any], int, pathlib.Path | None]], figure: str
+) -> list[Row]:
     """A row for every point of the grid.
 
     Args:
-        runs: settings, seed and work directory of each.
+        runs: settings, seed and work directory of each; None for a run that is not finished, whose
+            folder may hold the report of an earlier one.
         figure: `<report>.<figure>`.
 
     Raises:
@@ -68,9 +71,10 @@ def collect(runs: list[tuple[dict[str, Any], int, pathlib.Path]], figure: str) -
     for settings, seed, folder in runs:
         if not rows or rows[-1].settings != settings:
             rows.append(Row(settings, {}))
-        path, name = report_path(folder, figure), figure.partition(".")[2]
+        name = figure.partition(".")[2]
         value = float("nan")
-        if path.exists():
+        if folder is not None:
+            path = report_path(folder, figure)
             figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
             if name not in figures:
                 raise UserError(f"--figure={figure}: {path} has only {', '.join(figures)}")

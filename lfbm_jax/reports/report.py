@@ -6,6 +6,7 @@ import math
 import pathlib
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -29,6 +30,7 @@ class ReportWriter:
         config: of the run.
         averaged: whether it has the moving average of the parameters; the files are then named
             `<task>_averaged`.
+        papers: report -> the paper's figures that may stand beside it.
     """
 
     def __init__(
@@ -38,11 +40,12 @@ class ReportWriter:
         step: int,
         config: ml_collections.ConfigDict,
         averaged: bool = False,
+        papers: Callable[[dict[str, Any]], dict[str, float]] = lambda report: {},
     ):
         self._folder = workdir / "reports"
         self._task = task + ("_averaged" if averaged else "")
         self._step = step
-        self._paper = config.paper.get(task)
+        self._papers = papers
         self._setup: dict[str, Any] = {"data": config.data.name, "seed": config.seed}
         if averaged:
             self._setup["parameters"] = f"moving average, decay {config.train.ema_decay}"
@@ -66,11 +69,11 @@ class ReportWriter:
             "task": self._task,
             "step": self._step,
             "figures": figures,
-            "paper": None if self._paper is None else dict(self._paper),
             "setup": self._setup
             | {"pictures": [picture.name for picture in self.pictures]}
             | environment(),
         }
+        report["paper"] = self._papers(report) or None
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._task}.json"
         path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")

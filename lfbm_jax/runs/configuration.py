@@ -82,7 +82,6 @@ def base() -> ml_collections.ConfigDict:
             },
             "tasks": ("generate", "reconstruct"),
             "task": parts.task_settings("SETTINGS"),
-            "paper": {},  # the paper's figures for each task, printed beside ours
             "precision": "float32",  # of the networks; or tensorfloat32, bfloat16 (precision.py)
             "deterministic": False,  # bit-for-bit repeatable on GPUs too, at some cost
         }

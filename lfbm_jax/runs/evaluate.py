@@ -1,10 +1,12 @@
 """Runs the configured tasks on a trained model and writes the reports."""
 
+import functools
 import pathlib
 
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.reports import report
-from lfbm_jax.runs import parts
+from lfbm_jax.runs import comparable, parts
+from lfbm_jax.runs.workdir import plain
 from lfbm_jax.trained.api import TrainedModel
 
 
@@ -14,6 +16,7 @@ def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[
     Where the parameters' moving average is kept, every task runs a second time, with that.
     """
     config = trained.config
+    papers = functools.partial(comparable.figures, plain(config))
     paths = []
     for name in config.tasks:
         task = parts.find("tasks", name, "tasks")
@@ -22,7 +25,7 @@ def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[
             if model is None:
                 continue
             print(f"task {name}{', averaged parameters' if averaged else ''} ...", flush=True)
-            writer = report.ReportWriter(workdir, name, model.step, config, averaged)
+            writer = report.ReportWriter(workdir, name, model.step, config, averaged, papers)
             paths.append(writer.write(task.run(model, data, config, writer)))
             paths += writer.pictures
     return [*paths, *report.write_index(workdir)]

@@ -25,14 +25,13 @@ the number it is given: 8,000, 16,000 and 8,000. Which of the two gave Table 2's
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.layers import convolutions
-from lfbm_jax.reports import paper
 from lfbm_jax.runs import parts
 from lfbm_jax.runs.configuration import Variant
 
@@ -54,7 +53,6 @@ class Grid:
     """What the variants of the grid have to know of an experiment.
 
     Attributes:
-        paper: (method, config) -> the paper's figures by task, empty where it has none.
         encoder: layers of the inference network before its heads (Table 8); empty: the generator's,
             mirrored.
         flow: steps and hidden width of the inverse autoregressive flow.
@@ -63,7 +61,6 @@ class Grid:
         authors_tested: whether the authors published a command that tests the experiment.
     """
 
-    paper: Callable[[str, ml_collections.ConfigDict], dict] = lambda method, config: {}
     encoder: tuple[tuple[int, int, int, int], ...] = ()
     flow: tuple[int, int] = (5, 200)
     amortised: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -91,26 +88,11 @@ class Grid:
         }
         if self.authors_tested:
             own["authors_test_steps"] = _authors_test_steps
-        return {name: self._with_figures(variant) for name, variant in own.items()}
-
-    def figures(self, config: ml_collections.ConfigDict) -> dict:
-        """The paper's figures for the model that a config describes now."""
-        method = paper.method(config)
-        return self.paper(method, config) if method in paper.TABLE_2_METHODS else {}
+        return own
 
     def encoder_layers(self, config: ml_collections.ConfigDict) -> tuple:
         """Layers of the inference network for the config's images."""
         return self.encoder or convolutions.symmetric(config.generator.layers)
-
-    def _with_figures(self, variant: Variant) -> Variant:
-        """The variant, after which the config holds the paper's figures for the new model."""
-
-        def change(config: ml_collections.ConfigDict, value: str) -> None:
-            variant(config, value)
-            if config.paper:  # Else something about the config is not the paper's.
-                config.paper = self.figures(config)
-
-        return change
 
     def _infer_by(self, config: ml_collections.ConfigDict, name: str) -> None:
         """Switches inference in training; by a network, also in evaluation, there without noise."""
@@ -194,7 +176,6 @@ def _chain(config: ml_collections.ConfigDict, variant: str) -> ml_collections.Co
 
 def _long_run(config: ml_collections.ConfigDict, _: str) -> None:
     _chain(config, "long_run").num_steps *= LONG_RUN
-    config.paper = {}
 
 
 def _authors_test_steps(config: ml_collections.ConfigDict, _: str) -> None:

@@ -23,7 +23,6 @@ FREE = (
     "eval_inference.",
     "masked_inference.",
     "metrics.",
-    "paper.",
     "task.",
     "tasks",
     "train.checkpoint_every",
@@ -84,23 +83,27 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-    """config.json as nested dictionaries."""
+    """config.json as nested dictionaries; settings newer than the file have their defaults.
+
+    Raises:
+        UserError: there is none, it is damaged, or it is not a config of this package.
+    """
     path = workdir / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"--workdir={workdir}: no run there (config.json is missing)") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
+    if not (isinstance(config, dict) and {"data", *parts.OF_MODEL} <= config.keys()):
+        raise UserError(f"{path} is not the config of a run of this package")
+    config.pop("paper", None)  # Earlier versions kept the paper's figures among the settings.
+    return as_json(_completed(_with_tuples(config)))
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """config.json as the locked config that it was written from.
-
-    Keys that did not exist when it was written have their defaults.
-    """
-    config = _completed(_with_tuples(read_config(workdir)), configuration.base().to_dict())
-    return ml_collections.ConfigDict(config).lock()
+    """config.json as the locked config that it was written from (see `read_config`)."""
+    return ml_collections.ConfigDict(_with_tuples(read_config(workdir))).lock()
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -127,17 +130,31 @@ def _blaming(workdir: pathlib.Path) -> Iterator[None]:
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """As JSON sees it: tuples are lists."""
-    return json.loads(json.dumps(config.to_dict()))
+    return as_json(config.to_dict())
 
 
-def _completed(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The config with the keys that it lacks; a part brings the defaults of its settings itself."""
+def as_json(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree as it comes back from a JSON file: tuples are lists."""
+    return json.loads(json.dumps(tree))
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the settings that it lacks; a part has the defaults of its own module."""
+    defaults = configuration.base().to_dict()
+    for section in parts.SECTIONS:
+        name = config.get(section, {}).get("name")
+        if name:
+            defaults[section] = parts.defaults(section, name)
+    return _merged(defaults, config)
+
+
+def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     inner = {
-        key: _completed(value, defaults[key])
-        for key, value in config.items()
-        if isinstance(value, dict) and key in defaults and key not in parts.SECTIONS
+        key: _merged(defaults[key], value)
+        for key, value in own.items()
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict)
     }
-    return defaults | config | inner
+    return defaults | own | inner
 
 
 def _with_tuples(value: Any) -> Any:

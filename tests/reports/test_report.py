@@ -18,8 +18,12 @@ def workdir(tmp_path):
     run = tmp_path / "a <run> & more"
     config = small_config()
     config.data.name = "digits <8 & 9>"
-    config.paper = {"reconstruct": {"mse": 0.005, "fid": 23.64}}
-    writer = report.ReportWriter(run, "reconstruct", 1200, config)
+
+    def papers(written):
+        assert written["figures"]["num_images"] == 300 and written["setup"]["split"] == "test"
+        return {"mse": 0.005, "fid": 23.64}
+
+    writer = report.ReportWriter(run, "reconstruct", 1200, config, papers=papers)
     writer.describe(split="test", inference={"num_steps": 3})
     writer.picture("pairs", np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     writer.write({"mse": 0.0123456789, "num_images": 300})

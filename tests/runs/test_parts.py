@@ -11,12 +11,11 @@ from tests.builders import CONFIGS, experiment, small_config
 
 
 def keys_of(tree, prefix=""):
-    """Dotted names of all settings; the paper's figures are no settings."""
+    """Dotted names of all settings."""
     names = set()
     for name, value in tree.items():
-        if name != "paper":
-            inner = isinstance(value, ml_collections.ConfigDict)
-            names |= keys_of(value, f"{prefix}{name}.") if inner else {prefix + name}
+        inner = isinstance(value, ml_collections.ConfigDict)
+        names |= keys_of(value, f"{prefix}{name}.") if inner else {prefix + name}
     return names
 
 

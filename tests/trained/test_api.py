@@ -72,10 +72,17 @@ def test_load_takes_the_newest_checkpoint_or_a_chosen_one(run, trained):
 def test_a_config_of_before_a_key_existed_has_its_default(run, tmp_path):
     stored = workdir.read_config(run)
     del stored["data"]["mask"], stored["prior"]["num_steps"], stored["tasks"]
+    del stored["optimizer"]["prior"]["clip_norm"]
+    stored["paper"] = {"reconstruct": {"mse": 0.005}}  # Earlier versions kept the figures there.
     (tmp_path / "config.json").write_text(json.dumps(stored))
     loaded = workdir.load_config(tmp_path).to_dict()
     assert loaded["data"]["mask"] == "" and loaded["tasks"] == ("generate", "reconstruct")
-    assert "num_steps" not in loaded["prior"], "a part has its own defaults"
+    assert loaded["prior"]["num_steps"] == 5, "the part's own default"
+    assert loaded["optimizer"]["prior"]["clip_norm"] == 0 and "paper" not in loaded
+    workdir.claim(tmp_path, workdir.load_config(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "another program's"}))
+    with pytest.raises(UserError, match="not the config of a run"):
+        workdir.load_config(tmp_path)
     assert workdir.load_config(run).to_dict() == small_config().to_dict()
 
 

@@ -1,0 +1,145 @@
+"""The rule by which a figure of ours stands beside the paper's.
+
+A figure of ours stands beside the paper's where both were measured alike, as far as
+this is known; `figures` decides it from a run's resolved config and report, so that whatever a
+variant or an override changes, the paper's figure goes by itself. All of this must agree:
+
+- data: the real data set, its size, cropping, training images and split (`data_set`, `given`);
+- method: prior and inference, or the baseline (`method`);
+- every setting that the paper or published code gives: Tables 7 to 10 and 12 and the values of
+  the authors' code where these differ (`paper_settings.given`). Settings that nobody mentions must
+  be unused. Free are only settings that every run has and whose value is given nowhere;
+- training for at least as many epochs as the authors' published checkpoint;
+- what was measured: all images of the split for MSE, 50,000 samples against all training images
+  for FID, the 80/20 protocol for AUPRC, the 10,000 images of section 4.6 for recovery.
+
+Not told apart are `float32` and `tensorfloat32` (the authors used the latter), the two numbers of
+testing steps that the authors may have used (`:authors_test_steps`), devices, seeds, and whatever
+`alike` leaves out. Times (Table 11) depend on the device, so none stands beside ours in a
+report. Figures of averaged parameters stand alone: the paper averages none.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lfbm_jax.reports import paper
+from lfbm_jax.runs import alike, paper_settings
+from lfbm_jax.runs.paper_settings import EXPERIMENTS, NUM_RECOVERED, method
+from lfbm_jax.runs.variants import AUTHORS_TEST_FACTOR
+
+# (data.source, data.name) -> what the data are.
+DATA_SETS = {
+    ("tfds", "svhn_cropped"): "SVHN",
+    ("tfds", "cifar10"): "CIFAR-10",
+    ("image_folder", "cifar10_jpeg"): "CIFAR-10 (JPEG)",
+    ("tfds", "celeb_a"): "CelebA",
+    ("image_folder", "celebahq256"): "CelebAMask-HQ",
+    ("idx", "mnist"): "MNIST",
+    ("tfds", "mnist"): "MNIST",
+    ("idx", "fashion_mnist"): "Fashion-MNIST",
+    ("tfds", "fashion_mnist"): "Fashion-MNIST",
+}
+MADE_UP = "made-up images"
+
+
+def data_set(config: Mapping[str, Any]) -> str:
+    """What a run's images are, by the paper's name where it has these."""
+    data = config["data"]
+    source, name = data["source"], data["name"]
+    if source == "synthetic":
+        return f"{MADE_UP}, {data['image_size']} x {data['image_size']}"
+    return DATA_SETS.get((source, name), name or source)
+
+
+def figures(config: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, float]:
+    """The paper's figures that may stand beside those of a report, by their names in it.
+
+    Args:
+        config: the run's, as `workdir.read_config` returns it.
+        report: with `task`, `step`, `figures` and `setup`.
+    """
+    printed = _printed(config, report["task"])
+    if not printed or differences(config, [report]) or is_too_short(config, report["step"]):
+        return {}
+    return printed
+
+
+def differences(config: Mapping[str, Any], reports: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """How a run differs from the paper's experiment of the same data and method.
+
+    Args:
+        config: the run's.
+        reports: those whose figures are asked about.
+
+    Returns:
+        The run's values where they are not the paper's; {} too for data that the paper lacks.
+    """
+    data = data_set(config)
+    if data == "MNIST" and not config["data"]["exclude_labels"]:
+        return {}  # The paper has no experiment but anomaly detection.
+    own = alike.settings(config, reports)
+    given = paper_settings.given(data, method(config)) | _measured(config, data)
+    if config["data"]["mask"] and data == "CelebA":
+        given = {k: v for k, v in given.items() if k != "data.mask"}
+        given["data.num_train"] = NUM_RECOVERED
+    found = {k: own[k] for k, value in given.items() if k in own and own[k] != value}
+    steps = "eval_inference.num_steps"
+    if steps in found and found[steps] == AUTHORS_TEST_FACTOR * (given[steps] or 0):
+        del found[steps]
+    if given and config["precision"] == "bfloat16":
+        found["precision"] = "bfloat16"
+    return found
+
+
+def is_too_short(config: Mapping[str, Any], step: int) -> bool:
+    """Whether a model of the paper's data learned for less than the authors' checkpoint did."""
+    experiment = EXPERIMENTS.get(data_set(config))
+    if experiment is None:
+        return False
+    count = NUM_RECOVERED if config["data"]["mask"] else experiment.num_train
+    steps_per_epoch = -(-count // config["train"]["batch_size"])
+    return step < experiment.num_epochs * steps_per_epoch
+
+
+def _printed(config: Mapping[str, Any], task: str) -> dict[str, float]:
+    """The paper's figures of a task for the data and the method of a config."""
+    data, name = data_set(config), method(config)
+    mask = config["data"]["mask"]
+    if task == "anomaly" and data == "MNIST" and name in paper.TABLE_4_BESIDE_80_20:
+        labels = config["data"]["exclude_labels"]
+        if len(labels) == 1 and labels[0] in paper.TABLE_4_DIGITS:
+            return {"auprc": paper.TABLE_4[name][0][paper.TABLE_4_DIGITS.index(labels[0])]}
+        return {}
+    if mask:
+        kind = paper.occlusion(mask, config["data"]["image_size"]) if data == "CelebA" else None
+        table = {"recover": ("mse", "mse_hidden"), "generate": ("fid", "fid")}.get(task)
+        if kind is None or table is None or name not in paper.TABLES_5_AND_6[table[0]]:
+            return {}
+        return {table[1]: paper.TABLES_5_AND_6[table[0]][name][paper.OCCLUSIONS.index(kind)]}
+    if task == "inpaint" and data == "CelebA" and name in paper.TABLE_3:
+        return {"mse_hidden": paper.TABLE_3[name]["mse"], "fid": paper.TABLE_3[name]["fid"]}
+    if task == "generate" and data == "CelebAMask-HQ" and name in paper.TABLE_13:
+        return {"fid": paper.TABLE_13[name][-1]}
+    figure = {"reconstruct": "mse", "generate": "fid"}.get(task)
+    value = paper.table_2(data, name, figure) if figure else None
+    return {} if value is None else {figure: value}
+
+
+def _measured(config: Mapping[str, Any], data: str) -> dict[str, Any]:
+    """What the reports of the paper's figures would say of the images."""
+    if data == "MNIST":
+        labels = config["data"]["exclude_labels"]
+        count = paper.POOLED_NUM_SCORED.get(labels[0]) if len(labels) == 1 else None
+        return {"anomaly num_images": count}
+    if data not in EXPERIMENTS:
+        return {}
+    mask, experiment = bool(config["data"]["mask"]), EXPERIMENTS[data]
+    count = experiment.num_train
+    return {
+        "reconstruct num_images": experiment.num_test,
+        **({"task.inpaint.mask": f"center_box:{paper.HOLE}"} if data == "CelebA" else {}),
+        # Which images samples are held against in section 4.6 is not said.
+        **({} if mask else {"generate fid_reference": f"train split, {count} images (all)"}),
+        "task.generate.fid_num_images": 50_000,
+        "recover num_images": NUM_RECOVERED,
+    }

@@ -1,0 +1,126 @@
+"""What runs left in their work directories: configs, reports, times, and the sizes of networks."""
+
+import json
+import pathlib
+import statistics
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from lfbm_jax import model
+from lfbm_jax.costs.describe import describe
+from lfbm_jax.errors import UserError
+from lfbm_jax.runs import comparable
+from lfbm_jax.runs.workdir import load_config, read_config
+
+
+class Run(NamedTuple):
+    """A work directory: its config and the reports in it by task."""
+
+    folder: pathlib.Path
+    config: dict[str, Any]
+    reports: dict[str, dict[str, Any]]
+
+    @property
+    def method(self) -> str:
+        return comparable.method(self.config)
+
+    @property
+    def data(self) -> str:
+        return comparable.data_set(self.config)
+
+
+def find_runs(folders: Iterable[pathlib.Path]) -> tuple[list[Run], list[str]]:
+    """The runs that folders are, or that lie below them at any depth, each once.
+
+    Returns:
+        The runs, and a line for each that was found below a folder and could not be read.
+
+    Raises:
+        UserError: there is no run in one of the folders, or a folder is a run that cannot be read.
+    """
+    runs: dict[pathlib.Path, Run] = {}
+    left_out = []
+    for folder in folders:
+        if (folder / "config.json").exists():
+            runs.setdefault(folder.resolve(), read_run(folder))
+            continue
+        found = [path.parent for path in sorted(folder.glob("**/config.json"))]
+        if not found:
+            raise UserError(f"{folder}: no run there (no config.json in it or below)")
+        for inner in found:
+            try:
+                runs.setdefault(inner.resolve(), read_run(inner))
+            except UserError as error:
+                left_out.append(f"{inner}: {error}")
+    return list(runs.values()), left_out
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """The run in a work directory; UserError where its config or a report cannot be read."""
+    reports = {}
+    for path in sorted((folder / "reports").glob("*.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): run --mode=evaluate again") from error
+        if not (isinstance(report, dict) and {"task", "step", "figures", "setup"} <= report.keys()):
+            raise UserError(f"{path} is no report of this package: move it elsewhere")
+        reports[path.stem] = report
+    return Run(folder, read_config(folder), reports)
+
+
+def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
+    """Of training, by the median of the rates that a run logged; None where it logged none.
+
+    A last batch that is smaller costs as much as the others.
+    """
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    rates, steps_per_epoch = [], None
+    for line in map(json.loads, filter(None, text.splitlines())):
+        if line.get("time/images_per_second"):
+            rates.append(line["time/images_per_second"])
+            steps_per_epoch = line["step"] / line["epoch"]
+    return steps_per_epoch * batch_size / statistics.median(rates) / 60 if rates else None
+
+
+def with_times(run: Run) -> Run:
+    """The run with its times in place of its reports; without any, where none was recorded.
+
+    Milliseconds are of the report of samples, else of `lfbm_jax.compare`.
+    """
+    batch = run.config["train"]["batch_size"]
+    report = run.reports.get("generate", {})
+    synthesised = run.config["task"]["generate"]["batch_size"]
+    milliseconds = report.get("figures", {}).get("time/milliseconds_per_batch")
+    compared = run.folder / "figures.json"
+    if milliseconds is None and compared.exists():
+        figures = json.loads(compared.read_text(encoding="utf-8"))["figures"]
+        milliseconds, synthesised = figures["time/milliseconds_to_sample"], batch
+    minutes = minutes_per_epoch(run.folder, batch)
+    if minutes is None and milliseconds is None:
+        return run._replace(reports={})
+    device = next((r["setup"].get("device", "-") for r in run.reports.values()), "-")
+    times = {
+        "task": "time",
+        "step": 0,  # Whatever the model has learned by then.
+        "figures": {"minutes": minutes, "milliseconds": milliseconds},
+        "setup": {"timed_on": [device, batch, synthesised]},
+    }
+    return run._replace(reports={"time": times})
+
+
+def sizes(run: Run) -> list[str]:
+    """Parameters of prior, inference network and generator, as the paper counts them too."""
+    try:
+        config = load_config(run.folder)
+        networks = describe(config, model.build(config))
+    except UserError:  # A config of an earlier version.
+        return ["-"] * 3
+    found = []
+    for name in ("prior", "inference", "generator"):
+        count = networks[name]["parameters"]
+        with_unused = networks[name].get("parameters_with_unused_biases")
+        note = f" ({with_unused:,} with biases that have no effect)" if with_unused else ""
+        found.append(f"{count:,}{note}" if count else "-")
+    return found

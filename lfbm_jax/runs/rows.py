@@ -1,0 +1,154 @@
+"""Rows of tables: runs that are alike, and what tells a row apart from the others."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from lfbm_jax.runs import alike, comparable
+from lfbm_jax.runs.recorded import Run
+
+NOT_RUN = "not run"
+
+
+class Row(NamedTuple):
+    """Runs of one method that differ in nothing but the seed and, between columns, in what the
+    columns say.
+
+    Attributes:
+        method: its name.
+        label: the name, and how these runs differ from the paper's or from those of other rows.
+        cells: column -> its runs, each with the reports of one step.
+    """
+
+    method: str
+    label: str
+    cells: dict[Any, list[Run]]
+
+    def ours(self, task: str, figure: str, column: Any = None) -> str:
+        """Mean, standard deviation and number of runs; of runs with one seed the first counts."""
+        values = {}
+        for run in self.cells.get(column, []):
+            value = run.reports.get(task, {}).get("figures", {}).get(figure)
+            if value is not None:
+                values.setdefault(run.config["seed"], value)
+        return cell(list(values.values()))
+
+    def papers(self, task: str, figure: str, column: Any = None) -> float | None:
+        """The paper's figure, where it may stand beside ours."""
+        run = self.cells[column][0]
+        step = next(iter(run.reports.values()))["step"]
+        not_run = {"task": task, "step": step, "figures": {}, "setup": {}}
+        return comparable.figures(run.config, run.reports.get(task, not_run)).get(figure)
+
+
+def group(
+    runs: Iterable[Run],
+    tasks: Sequence[str],
+    column: Callable[[Run], Any] = lambda run: None,
+    told_by_column: Sequence[str] = (),
+    told_elsewhere: Sequence[str] = (),
+) -> list[Row]:
+    """Rows of runs that are alike (see `runs.alike`), each with a label that tells it apart.
+
+    Args:
+        runs: of one data set.
+        tasks: whose figures the table shows; runs without any of their reports are in no row.
+        column: of the table, for a run.
+        told_by_column: settings that differ between columns.
+        told_elsewhere: settings that keep rows apart, and that the table shows by itself.
+
+    Returns:
+        The rows in the order of their runs; of one method, those nearest to the paper's first.
+    """
+    groups: dict[str, dict[Any, dict[int, list[Run]]]] = {}
+    settings: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        known = [run.reports[task] for task in tasks if task in run.reports]
+        for step in sorted({report["step"] for report in known}):
+            reports = {r["task"]: r for r in known if r["step"] == step}
+            own = alike.settings(run.config, reports.values())
+            own = {key: value for key, value in own.items() if key not in told_by_column}
+            key = json.dumps([run.method, *sorted(own.items())])
+            settings[key] = own
+            steps = groups.setdefault(key, {}).setdefault(column(run), {})
+            steps.setdefault(step, []).append(run._replace(reports=reports))
+    hidden = {*told_by_column, *told_elsewhere}
+    found = []
+    for method in _unique(run.method for run in runs):
+        keys = [key for key in groups if _first(groups[key]).method == method]
+        differences = [_differences(_first(groups[key])) for key in keys]
+        labels = _labels([settings[key] for key in keys], differences, hidden)
+        for label, key in sorted(zip(labels, keys, strict=True), key=lambda p: (len(p[0]), p[0])):
+            found += _rows(method, label, groups[key])
+    return found
+
+
+def cell(values: Sequence[float]) -> str:
+    """The mean, and for several runs standard deviation and count."""
+    if not values:
+        return NOT_RUN
+    if len(values) == 1:
+        return f"{values[0]:.4g} (1)"
+    return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g} ({len(values)})"
+
+
+def _rows(method: str, label: list[str], columns: dict[Any, dict[int, list[Run]]]) -> list[Row]:
+    """One row, or one for each step where a column has runs of several."""
+    if all(len(steps) == 1 for steps in columns.values()):
+        cells = {column: next(iter(steps.values())) for column, steps in columns.items()}
+        short = {
+            step
+            for steps in columns.values()
+            for step, runs in steps.items()
+            if step and comparable.is_too_short(runs[0].config, step)
+        }
+        after = [f"after {', '.join(map(str, sorted(short)))} iterations"] if short else []
+        return [Row(method, ", ".join([method, *label, *after]), cells)]
+    every_step = sorted({step for steps in columns.values() for step in steps})
+    return [
+        Row(
+            method,
+            ", ".join([method, *label, f"after {step} iterations"]),
+            {column: steps[step] for column, steps in columns.items() if step in steps},
+        )
+        for step in every_step
+    ]
+
+
+def _labels(
+    settings: list[dict[str, Any]], differences: list[dict[str, Any]], hidden: set[str]
+) -> list[list[str]]:
+    """For every group of one method, how it differs from the paper's or from the other groups."""
+    of_paper = {key for found in differences for key in found}
+    keys = _unique(key for own in settings for key in own)
+    varying = {
+        key
+        for key in keys
+        if key not in of_paper and len({json.dumps(own.get(key)) for own in settings}) > 1
+    }
+    return [
+        [
+            f"{key}={_shown(own.get(key, '-'))}"
+            for key in keys
+            if (key in found or key in varying) and key not in hidden
+        ]
+        for own, found in zip(settings, differences, strict=True)
+    ]
+
+
+def _shown(value: Any) -> str:
+    return str(value).replace("|", "/") if value != "" else "''"
+
+
+def _differences(run: Run) -> dict[str, Any]:
+    return comparable.differences(run.config, list(run.reports.values()))
+
+
+def _first(columns: dict[Any, dict[int, list[Run]]]) -> Run:
+    return next(iter(next(iter(columns.values())).values()))[0]
+
+
+def _unique(items: Iterable[Any]) -> list[Any]:
+    """Without repetition, in order."""
+    return list(dict.fromkeys(items))
