@@ -95,7 +95,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"--workdir={workdir}: no run there (config.json is missing)") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
-    if not (isinstance(config, dict) and {"data", *parts.OF_MODEL} <= config.keys()):
+    if not (isinstance(config, dict) and {"data", "prior", "generator"} <= config.keys()):
         raise UserError(f"{path} is not the config of a run of this package")
     config.pop("paper", None)  # Earlier versions kept the paper's figures among the settings.
     return as_json(_completed(_with_tuples(config)))
