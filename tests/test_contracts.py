@@ -75,6 +75,16 @@ def test_the_known_modules_are_found():
     ("section", "name"),
     [(kind, name) for kind in ("prior", "generator", "inference") for name in modules(kind)],
 )
+def test_a_part_is_a_value(section, name):
+    """Two with the same settings are the same key of a cache of compiled programs."""
+    one, other = build(section, name), build(section, name)
+    assert one == other and hash(one) == hash(other)
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(kind, name) for kind in ("prior", "generator", "inference") for name in modules(kind)],
+)
 def test_init_is_a_function_of_its_key_in_the_default_type(section, name):
     part = build(section, name)
     init = jax.jit(part.init)
