@@ -356,5 +356,9 @@ def test_every_public_method_of_a_baselines_parts_is_called(name):
         config.baseline.num_components = 2
     assert public(parts.build(config, "baseline", latent_dim=5)) <= {"adapt", "objective"}
     model = models.build(config)
+    assert hash(parts.build(config, "baseline", latent_dim=5)) == hash(
+        parts.build(config, "baseline", latent_dim=5)
+    )
+    assert hash(models.build(config).prior) == hash(model.prior)
     for kind in KINDS:
         assert "init" in call_everything(model, kind)

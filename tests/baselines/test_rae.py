@@ -103,14 +103,20 @@ def test_spectral_norm_leaves_every_kernel_with_norm_one():
             return beta
 
     random = np.random.default_rng(0)
-    beta = {"kernel": random.normal(size=(2, 2, 3, 5)), "bias": random.normal(size=5)}
+    beta = {
+        "kernel": random.normal(size=(2, 2, 3, 5)),
+        "dense": random.normal(size=(4, 5)),
+        "bias": random.normal(size=5),
+    }
     prepared = jax.jit(WithWeights(Kernels(), spectral_norm=True).prepare)(beta)
-    kernel = np.asarray(prepared["generator"]["kernel"])
-    assert np.linalg.norm(kernel.reshape(-1, 5), 2) == pytest.approx(1)
-    ratio = beta["kernel"] / kernel
-    np.testing.assert_allclose(ratio, ratio[0, 0, 0, 0])
+    for name in ("kernel", "dense"):
+        kernel = np.asarray(prepared["generator"][name])
+        assert np.linalg.norm(kernel.reshape(-1, 5), 2) == pytest.approx(1)
+        ratio = beta[name] / kernel
+        np.testing.assert_allclose(ratio, ratio.flat[0])
     np.testing.assert_array_equal(prepared["generator"]["bias"], beta["bias"])
-    assert prepared["squared_weights"] == pytest.approx(np.sum(beta["kernel"] ** 2))
+    squares = sum(np.sum(beta[name] ** 2) for name in ("kernel", "dense"))
+    assert prepared["squared_weights"] == pytest.approx(squares)
 
 
 def test_mixture_has_the_density_it_samples_from():

@@ -6,6 +6,7 @@ from PIL import Image
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import masks
+from tests.builders import small_config
 
 SIDE = 16
 
@@ -84,10 +85,14 @@ def test_white_pixels_of_a_picture_are_visible(tmp_path):
         ("box:1,2,3", "4 whole numbers"),
         ("box:-1,0,3,3", "4 whole numbers"),
         ("box:10,0,7,3", "must lie within"),
+        ("box:0,10,3,7", "must lie within"),
         ("box:0,0,0,3", "must lie within"),
+        ("box:0,0,3,0", "must lie within"),
         ("random_box", "a whole number must follow"),
         ("random_box:0", "must lie within"),
         ("random_box:16", "hides all pixels"),
+        ("salt_and_pepper:0", "between 0 and 1"),
+        ("salt_and_pepper:1", "between 0 and 1"),
         ("salt_and_pepper:1.5", "between 0 and 1"),
         ("salt_and_pepper:nan", "between 0 and 1"),
         ("salt_and_pepper:half", "could not convert"),
@@ -118,6 +123,15 @@ def test_text_that_is_no_picture(tmp_path):
     path.write_text("no picture")
     with pytest.raises(UserError, match="cannot be read"):
         masks.parse(f"png:{path}", SIDE, "data.mask")
+
+
+def test_training_images_have_the_masks_of_the_config_and_its_seed():
+    config = small_config()
+    assert masks.of_training_images(config, np.arange(3)) is None
+    config.seed = 4
+    config.data.mask = "salt_and_pepper:0.5"
+    expected = masks.parse(config.data.mask, 8, "data.mask")(4, np.arange(3))
+    np.testing.assert_array_equal(masks.of_training_images(config, np.arange(3)), expected)
 
 
 def test_kept_masks_must_be_the_same(tmp_path):

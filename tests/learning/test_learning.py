@@ -115,7 +115,9 @@ def update(state, batches, num_steps, **settings):
     state, metrics = compiled(**settings)(
         sharding.replicate(state), split(batches), np.int32(num_steps)
     )
-    metrics = {name: values[:num_steps] for name, values in jax.device_get(metrics).items()}
+    metrics = jax.device_get(metrics)
+    assert {len(values) for values in metrics.values()} == {len(batches.index)}
+    metrics = {name: values[:num_steps] for name, values in metrics.items()}
     return jax.device_get(state), metrics
 
 

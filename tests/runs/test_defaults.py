@@ -40,3 +40,21 @@ def test_defaults_are_these(section, name):
     found = parts.defaults(section, name)
     expected = DEFAULTS[section, name]
     assert {key: found[key] for key in expected} == expected
+
+
+TASKS = {
+    "prior_fit": {"num_images": 2000, "batch_size": 100},
+    "posterior_gap": {
+        "num_images": 20,
+        "num_steps": (1, 2, 5, 10, 20, 50, 100, 200),
+        "num_chains": 256,
+        "num_temperatures": 500,
+        "num_annealed": 32,
+        "batch_size": 4,
+    },
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_settings_of_tasks_are_these(name):
+    assert parts.task_settings("SETTINGS")[name] == TASKS[name]
