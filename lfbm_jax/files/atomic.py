@@ -38,6 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.stem}.{os.getpid()}{SUFFIX}{path.suffix}")
     try:
         yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # Else a power cut may leave an empty file in its place.
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -66,14 +68,32 @@ def publish(folder: Path, target: Path, is_complete: Callable[[Path], bool]) -> 
     """Renames a filled `scratch` folder to `target`.
 
     Where another process was first with a complete one, that one stays and ours is left for
-    `scratch` to remove; an incomplete one gives way.
+    `scratch` to remove; an incomplete one is set aside.
     """
     with locked(target.parent / f".{LOCK}"):
         if is_complete(target):
             return
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            place = set_aside(target, target.with_name(f"{target.name}.damaged"))
+            print(f"warning: {target} is incomplete or damaged; it is kept as {place}", flush=True)
         (folder / LOCK).unlink()
         folder.rename(target)
+
+
+def set_aside(path: Path, place: Path) -> Path:
+    """Moves a file or folder that cannot be read to `place`, with a number where that is taken.
+
+    Nothing is deleted that may be read another day.
+
+    Returns:
+        Where it is now.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    free, number = place, 1
+    while free.exists():
+        number += 1
+        free = place.with_name(f"{place.stem}-{number}{place.suffix}")
+    return path.rename(free)
 
 
 def _remove_abandoned(parent: Path) -> None:

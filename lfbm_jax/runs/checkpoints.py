@@ -3,7 +3,10 @@
 import errno
 import logging
 import pathlib
+import re
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,9 +14,26 @@ import orbax.checkpoint as ocp
 
 from lfbm_jax.devices import distributed
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import atomic
 from lfbm_jax.learning import TrainState
 
 KEEP = 3
+SET_ASIDE = "set_aside"  # The folder of a work directory for checkpoints that cannot be read.
+
+# What a missing, cut off or overwritten file makes the reader raise.
+DAMAGE = (ValueError, KeyError, TypeError, AssertionError)
+MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+# How messages of the array library begin that tell of the machine, not of a file's content.
+PASSING = (
+    "ABORTED",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "INTERNAL",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "UNKNOWN",
+)
 
 
 class Checkpoints:
@@ -59,7 +79,14 @@ class Checkpoints:
                 primary_host=0, active_processes={0}
             ),
         )
-        return ocp.CheckpointManager(self._directory, options=options)
+        processes = options.multiprocessing_options
+        # Without them Orbax describes no item to a process that has saved none.
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+            "chains": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+            "checksum": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+        }
+        return ocp.CheckpointManager(self._directory, item_handlers=handlers, options=options)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, oldest first; only the first process knows them."""
@@ -84,12 +111,11 @@ class Checkpoints:
             return
         try:
             items = _items(host_state)
-            checksums = {name: _checksum(item) for name, item in items.items()}
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     **{name: ocp.args.StandardSave(item) for name, item in items.items()},
-                    checksum=ocp.args.JsonSave(checksums),
+                    checksum=ocp.args.JsonSave(_checksums(items)),
                 ),
             )
         except Exception as error:
@@ -114,7 +140,9 @@ class Checkpoints:
             The state in host memory, or None where there is no checkpoint at all.
 
         Raises:
-            UserError: no such step, other shapes than the template's, or nothing readable.
+            UserError: no such step, another layout than the template's, nothing readable, or a
+                fault that may pass (an input-output error, a full memory), which is never taken
+                for damage.
         """
         return distributed.from_first(lambda: self._restore(template, step), template)
 
@@ -126,10 +154,17 @@ class Checkpoints:
             )
         candidates = [step] if step is not None else self.steps()[::-1]
         for candidate in candidates:
-            self._check_shapes(candidate, template)
             try:
                 return self._read(candidate, template)
-            except Exception as error:  # Whatever a damaged file makes the reader raise.
+            except Exception as error:
+                if _may_pass(error):
+                    raise UserError(
+                        f"checkpoint {candidate} in {self._directory} cannot be read at present"
+                        f" ({_first_line(error)}); nothing was changed, run the same command again"
+                        " once the disk and the memory are in order"
+                    ) from error
+                if not isinstance(error, (*DAMAGE, *MISSING)):
+                    raise
                 problem = f"checkpoint {candidate} is damaged ({_first_line(error)})"
                 if step is not None:
                     raise UserError(f"{problem}; choose another --step") from error
@@ -137,58 +172,84 @@ class Checkpoints:
         if candidates:
             raise UserError(
                 f"none of the checkpoints in {self._directory} can be read;"
-                " remove that folder to start anew"
+                " move that folder away to start anew"
             )
         return None
 
-    def delete_after(self, step: int) -> None:
-        """Removes checkpoints later than `step`, which training is about to write again."""
-        for later in [s for s in self.steps() if s > step]:
-            self._manager.delete(later)
+    def set_aside_after(self, step: int) -> None:
+        """Moves checkpoints later than `step`, which training is about to write again.
+
+        They are the ones that `restore` passed over, and are kept in the work directory's folder
+        `set_aside`.
+        """
+        distributed.everywhere(lambda: self._set_aside_after(step))
+
+    def _set_aside_after(self, step: int) -> None:
+        later = [number for number in self.steps() if number > step]
+        for number in later:
+            place = self._directory.parent / SET_ASIDE / str(number)
+            place = atomic.set_aside(self._directory / str(number), place)
+            print(f"checkpoint {number} is kept in {place}", flush=True)
+        if later:
+            self._manager.reload()
 
     def close(self) -> None:
         if self._manager:
             self._manager.close()
 
     def _read(self, step: int, template: TrainState) -> TrainState:
+        """The state of one step.
+
+        Arrays are found by their names, so that a release whose TrainState has one more field,
+        which is empty, reads the checkpoints of the release before.
+        """
         items = _items(template)
+        saved = self._layout(step, items)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                **{name: ocp.args.StandardRestore(_as_numpy(item)) for name, item in items.items()},
+                **{name: ocp.args.StandardRestore(_as_numpy(tree)) for name, tree in saved.items()},
                 checksum=ocp.args.JsonRestore(),
             ),
         )
-        for name in items:
-            if _checksum(restored[name]) != restored.checksum[name]:
-                raise ValueError("its checksum does not match its contents")
-        chains = restored["chains"]["z"] if "chains" in items else ()
-        return restored["state"]._replace(chains=chains)
+        filled = {name: _filled(item, restored[name]) for name, item in items.items()}
+        if restored.checksum != restored.checksum | _checksums(filled):
+            raise ValueError("its checksum does not match its contents")
+        chains = filled["chains"]["z"] if "chains" in items else ()
+        return filled["state"]._replace(chains=chains)
 
-    def _check_shapes(self, step: int, template: TrainState) -> None:
-        """UserError where a readable checkpoint holds arrays of other names or shapes."""
-        items = _items(template)
-        try:
-            metadata = self._manager.item_metadata(step)
-            saved = {name: metadata[name].tree for name in items}
-        except Exception:  # Damaged: reading it will say so.
-            return
-        found, wanted = _shapes(saved["state"]), _shapes(items["state"])
+    def _layout(self, step: int, items: dict) -> dict:
+        """What Orbax says that a checkpoint holds of each item.
+
+        Raises:
+            UserError: arrays of other names, shapes or types than the items'.
+        """
+        metadata = self._manager.item_metadata(step)
+        if "state" not in metadata or metadata["state"] is None:
+            raise FileNotFoundError("it has no description of its arrays")
+        where = f"checkpoint {step} in {self._directory}"
+        found, wanted = _layout(metadata["state"].tree), _layout(items["state"])
         if found != wanted:
             name = min(set(found.items()) ^ set(wanted.items()))[0]
             raise UserError(
-                f"checkpoint {step} in {self._directory} has another shape: {name} is"
-                f" {found.get(name, 'absent')} there, {wanted.get(name, 'absent')} in this"
-                " config; use the config it was made with or another --workdir"
+                f"{where} has another layout: {name} is {found.get(name, 'absent')} there,"
+                f" {wanted.get(name, 'absent')} here; use the config and the release of lfbm_jax"
+                " that it was made with, or another --workdir"
             )
         if "chains" in items:
-            found, wanted = (tree["chains"]["z"].shape[0] for tree in (saved, items))
+            if "chains" not in metadata:
+                raise UserError(f"{where} has no persistent chains; use another --workdir")
+            if metadata["chains"] is None:
+                raise FileNotFoundError("it has no description of its chains")
+            found, wanted = (
+                tree["z"].shape[0] for tree in (metadata["chains"].tree, items["chains"])
+            )
             if found != wanted:
                 raise UserError(
-                    f"checkpoint {step} in {self._directory} has persistent chains of {found}"
-                    f" training images, but the data has {wanted}; use the data it was made with"
-                    " or another --workdir"
+                    f"{where} has persistent chains of {found} training images, but the data has"
+                    f" {wanted}; use the data it was made with or another --workdir"
                 )
+        return {name: metadata[name].tree for name in items}
 
 
 def _items(state: TrainState) -> dict:
@@ -201,14 +262,30 @@ def _as_numpy(tree):
     return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
 
 
-def _shapes(tree) -> dict[str, tuple]:
-    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {_name(path): tuple(leaf.shape) for path, leaf in paths}
+def _layout(tree) -> dict[str, str]:
+    """The type and shape of every array by its name."""
+    return {name: f"{np.dtype(leaf.dtype)} {list(leaf.shape)}" for name, leaf in _named(tree)}
+
+
+def _filled(template, tree):
+    """The template with the arrays of another tree, found by their names."""
+    leaves = dict(_named(tree))
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], template)
+
+
+def _named(tree) -> Iterator[tuple[str, Any]]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        yield _name(path), leaf
 
 
 def _name(path) -> str:
     """A dotted name, the same for the tree saved and for the one that Orbax describes."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _checksums(items: dict) -> dict[str, int]:
+    """One number an item."""
+    return {name: _checksum(item) for name, item in items.items()}
 
 
 def _checksum(tree) -> int:
@@ -219,11 +296,22 @@ def _checksum(tree) -> int:
 
 
 def _check_finite(state: TrainState) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+    for name, leaf in _named(state):
         if not np.all(np.isfinite(leaf)):
-            raise FloatingPointError(
-                f"step {int(state.step)}: {_name(path)} is not finite"
-            )
+            raise FloatingPointError(f"step {int(state.step)}: {name} is not finite")
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, tells of the machine and not of a file."""
+    if error is None:
+        return False
+    if isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and not isinstance(error, MISSING)
+    ):
+        return True
+    status = re.match("[A-Z_]+(?=: )", str(error))
+    passing = bool(status and status[0] in PASSING) or "[os_error_code=" in str(error)
+    return passing or _may_pass(error.__cause__ or error.__context__)
 
 
 def _disk_problem(error: BaseException) -> str | None:

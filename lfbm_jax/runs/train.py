@@ -87,7 +87,7 @@ def _train(
         return TrainedModel(config, model, state.parameters, step, state.average)
     if step:
         print(f"resuming from step {step} in {workdir}", flush=True)
-        checkpoints.delete_after(step)
+        checkpoints.set_aside_after(step)
     elif distributed.is_first():
         print(parameter_table(model), flush=True)
 

@@ -13,9 +13,9 @@ from lfbm_jax.reports import plots
 class Writer:
     """Writes figures and pictures of training into the work directory.
 
-    On resume, lines of `metrics.jsonl` later than the restored step are dropped first, and
-    TensorBoard is told to forget them, so that a resumed run leaves the same record as an
-    uninterrupted one.
+    On resume, lines of `metrics.jsonl` later than the restored step are moved to the end of
+    `metrics_cut.jsonl` first, and TensorBoard is told to forget them, so that a resumed run leaves
+    the same record as an uninterrupted one.
 
     Args:
         workdir: the work directory.
@@ -50,13 +50,23 @@ class Writer:
 
 
 def _truncate_after(path: pathlib.Path, step: int) -> None:
-    """Drops the lines after `step`, and a last line that a crash left unfinished."""
+    """Moves the lines after `step`, and one that a crash left unfinished, to another file."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
-            break
-        kept.append(line)
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+    count = next((i for i, line in enumerate(lines) if not _is_until(line, step)), len(lines))
+    if count == len(lines):
+        return
+    cut = path.with_name(f"{path.stem}_cut{path.suffix}")
+    with cut.open("a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("".join(lines[count:]).removesuffix("\n") + "\n")
     with atomic.replacing(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.write_text("".join(lines[:count]), encoding="utf-8")
+
+
+def _is_until(line: str, step: int) -> bool:
+    """Whether this is a whole line of a step up to this one."""
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= step
+    except ValueError:
+        return False

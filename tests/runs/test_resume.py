@@ -15,7 +15,7 @@ import pytest
 
 from lfbm_jax import learning, model
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import train, workdir
+from lfbm_jax.runs import train, workdir, writers
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests import trial
 from tests.builders import experiment
@@ -168,11 +168,49 @@ def test_damaged_newest_checkpoint_gives_way_to_the_one_before(uninterrupted, tm
     # All of them: Orbax keeps a second copy, which nobody reads.
     for data in newest.rglob("d/*"):
         os.truncate(data, data.stat().st_size // 2)
+    damaged = [path.read_bytes() for path in sorted(newest.rglob("d/*"))]
     trial.train_here(run)
     output = capsys.readouterr().out
     assert f"warning: checkpoint {trial.STEPS} is damaged" in output
     assert f"resuming from step {trial.STEPS - 9}" in output
     trial.assert_same_run(run, uninterrupted)
+    kept = run / "set_aside" / str(trial.STEPS)
+    assert f"checkpoint {trial.STEPS} is kept in {kept}" in output
+    assert [path.read_bytes() for path in sorted(kept.rglob("d/*"))] == damaged
+
+
+def test_lines_that_a_resumed_run_writes_again_are_kept(tmp_path):
+    """And what a power cut left instead of a line; a second resume adds to the file."""
+    lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 3)]
+    path, cut = tmp_path / "metrics.jsonl", tmp_path / "metrics_cut.jsonl"
+    path.write_text("".join(lines) + '{"step": 4, "tr')
+    writers.Writer(tmp_path, 2).close()
+    assert path.read_text() == "".join(lines[:2])
+    assert cut.read_text() == lines[2] + '{"step": 4, "tr\n'
+    path.write_bytes(lines[0].encode() + bytes(9) + b"\xff\n" + lines[1].encode())
+    writers.Writer(tmp_path, 2).close()
+    assert path.read_text() == lines[0]
+    assert cut.read_bytes().endswith(b'"tr\n' + bytes(9) + b"\xff\n" + lines[1].encode())
+    before = cut.read_bytes()
+    writers.Writer(tmp_path, 2).close()
+    assert (path.read_text(), cut.read_bytes()) == (lines[0], before)
+
+
+def test_an_input_output_error_stops_training_and_changes_nothing(uninterrupted, tmp_path):
+    """The kernel's own error, of a file that stands for memory that is nobody's."""
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    described = run / "checkpoints" / str(trial.STEPS) / "state" / "_METADATA"
+    described.rename(tmp_path / "aside")
+    described.symlink_to("/proc/self/mem")
+    longer = {"train.num_steps": trial.STEPS + 3}
+    with pytest.raises(UserError, match=f"checkpoint {trial.STEPS} .*Input/output error"):
+        trial.train_here(run, **longer)
+    assert trial.steps(run) == trial.steps(uninterrupted)
+    assert trial.metrics(run) == trial.metrics(uninterrupted)
+    described.unlink()
+    (tmp_path / "aside").rename(described)
+    assert int(trial.state_of(run).step) == trial.STEPS
 
 
 def test_changed_bytes_are_noticed(uninterrupted, tmp_path):
