@@ -15,7 +15,7 @@ if "tensorflow" not in sys.modules:
 def __getattr__(name: str):
     """`lfbm_jax.load`, imported when it is asked for: it brings the checkpoint library."""
     if name == "load":
-        from lfbm_jax.trained.api import load
+        from lfbm_jax.runs.restore import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

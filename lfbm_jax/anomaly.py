@@ -13,11 +13,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import model, tables
+from lfbm_jax import tables
 from lfbm_jax.data import Cache, prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.reports import paper
-from lfbm_jax.runs import cli, configuration, evaluate, train, workdir
+from lfbm_jax.runs import build, cli, configuration, evaluate, train, workdir
 
 
 def main(_: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ def main(_: Sequence[str]) -> None:
 def run_all(runs: Sequence[tuple[pathlib.Path, ml_collections.ConfigDict]], data: Cache) -> None:
     """Trains and evaluates the runs that have no report yet."""
     for number, (folder, config) in enumerate(runs, start=1):
-        built = model.build(config)
+        built = build.model(config)
         workdir.claim(folder, config)
         done = (folder / "reports" / "anomaly.json").exists()
         print(f"run {number} of {len(runs)}: {folder}{', done before' * done}", flush=True)

@@ -23,9 +23,9 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from lfbm_jax import precision
 from lfbm_jax.costs import measure
 from lfbm_jax.errors import UserError
+from lfbm_jax.layers import precision
 from lfbm_jax.runs import cli, configuration
 
 PEER = pathlib.Path(__file__).parent.parent / "tests" / "peers" / "pytorch_lfbm.py"

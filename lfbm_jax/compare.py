@@ -21,13 +21,12 @@ from matplotlib.figure import Figure
 from ml_collections import config_flags
 from PIL import Image
 
-from lfbm_jax import model
 from lfbm_jax.costs.describe import describe
 from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.images.cache import Cache
-from lfbm_jax.runs import cli, configuration, evaluate, train, workdir
+from lfbm_jax.runs import build, cli, configuration, evaluate, train, workdir
 from lfbm_jax.runs.recorded import minutes_per_epoch
 from lfbm_jax.trained.api import TrainedModel
 
@@ -58,7 +57,7 @@ def main(_: Sequence[str]) -> None:
     configs = _configs()
     for config in configs.values():
         configuration.check(config)
-        model.build(config)
+        build.model(config)
     cli.set_precision()
     cli.keep_compiled_programs()
     data = prepare(_CONFIG.value.data)
@@ -92,7 +91,7 @@ def run_model(
         if done["config"] == as_json:
             print(f"done before: {path}", flush=True)
             return done["figures"]
-    built = model.build(config)
+    built = build.model(config)
     workdir.claim(folder, config)
     trained = train.train(config, built, data, folder)
     evaluate.evaluate(trained, data, folder)

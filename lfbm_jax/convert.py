@@ -20,11 +20,11 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import pytorch_file
 from lfbm_jax.model import Parameters
-from lfbm_jax.runs import cli, configuration, workdir
+from lfbm_jax.runs import build, cli, configuration, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
 
 # What their checkpoints hold; other parts of a config would be left without parameters.
@@ -130,7 +130,7 @@ def convert(
     converted = read(path)
     config = config.copy_and_resolve_references()
     adapt(config, converted)
-    model.build(config)  # Raises where these sizes make no model.
+    build.model(config)  # Raises where these sizes make no model.
     parameters = Parameters(converted.alpha, converted.beta, phi={})
     parameters = jax.tree.map(lambda array: jnp.asarray(array, float), parameters)
     state = learning.first_state(config, parameters)

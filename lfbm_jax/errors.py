@@ -1,5 +1,8 @@
 """How a command ends where it cannot go on: a user's mistake, or a signal."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Its text is one line: which field, which value, and how to mend it.
@@ -34,3 +37,24 @@ class Interrupted(Exception):
         super().__init__(f"saved at step {step}, run the same command to go on")
         self.signum = signum
         self.step = step
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The near match of a misspelt word, or all words that would do."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else "use one of " + ", ".join(known)
+
+
+def check_at_least_one(section: str, **settings: int) -> None:
+    """UserError naming the first of a config section's settings that is below 1."""
+    for name, value in settings.items():
+        if value < 1:
+            raise UserError(f"{section}.{name}={value}: must be at least 1")
+
+
+def check_positive(section: str, **settings: float) -> None:
+    """UserError naming the first of a config section's settings that is not above 0."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise UserError(f"{section}.{name}={value}: must be positive")

@@ -11,16 +11,15 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from lfbm_jax import model
 from lfbm_jax.costs import memory
 from lfbm_jax.costs.describe import describe, parameter_table
 from lfbm_jax.data import prepare
 from lfbm_jax.devices import distributed, sharding
 from lfbm_jax.errors import UserError
 from lfbm_jax.metrics import fid
+from lfbm_jax.model import Model
 from lfbm_jax.reports import plots
-from lfbm_jax.runs import cli, configuration, crash, evaluate, train, workdir
-from lfbm_jax.trained import api
+from lfbm_jax.runs import build, cli, configuration, crash, evaluate, restore, train, workdir
 
 MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats")
 
@@ -72,7 +71,7 @@ def main(_: Sequence[str]) -> None:
 
 
 def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    built = model.build(config)
+    built = build.model(config)
     data = distributed.first_before_others(lambda: prepare(config.data))
     distributed.everywhere(lambda: workdir.claim(folder, config))
     with crash.reported(folder, config):
@@ -82,13 +81,13 @@ def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 
 
 def _evaluate(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    trained = api.restore(config, _claimed_model(config, folder), folder, _STEP.value)
+    trained = restore.trained(config, _claimed_model(config, folder), folder, _STEP.value)
     data = distributed.first_before_others(lambda: prepare(config.data))
     _print_paths(evaluate.evaluate(trained, data, folder))
 
 
 def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    trained = api.restore(config, _claimed_model(config, folder), folder, _STEP.value)
+    trained = restore.trained(config, _claimed_model(config, folder), folder, _STEP.value)
     _, images = trained.sample(_NUM.value, seed=config.seed)
     np.save(folder / "samples.npy", images)
     picture = plots.save(plots.grid(images), folder / "samples.png")
@@ -96,7 +95,7 @@ def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 
 
 def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
-    built = model.build(config)
+    built = build.model(config)
     share = sharding.shard_size(config.train.batch_size)
     bytes_of_device = memory.estimate(config, built, share, 1e9 * _MEMORY_GB.value)
     print(parameter_table(built), file=sys.stderr, flush=True)  # stdout is JSON, for programs.
@@ -127,7 +126,7 @@ _MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict, pathlib.Path], N
 }
 
 
-def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> model.Model:
+def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Model:
     """The model, once it is sure that the work directory was made with this config."""
 
     def claim() -> None:
@@ -136,7 +135,7 @@ def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> m
         workdir.claim(folder, config)
 
     distributed.everywhere(claim)
-    return model.build(config)
+    return build.model(config)
 
 
 def _config() -> ml_collections.ConfigDict:

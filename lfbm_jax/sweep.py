@@ -27,10 +27,9 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from lfbm_jax import model
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.reports import ablation
-from lfbm_jax.runs import cli, configuration, parts, workdir
+from lfbm_jax.runs import build, cli, configuration, workdir
 
 POLL_SECONDS = 0.2
 
@@ -87,7 +86,7 @@ def parse_grid(text: str, config: ml_collections.ConfigDict) -> dict[str, list[A
     for part in filter(None, text.split(";")):
         key, _, values = (side.strip() for side in part.partition("="))
         if key not in known:
-            raise UserError(f"--grid: no setting {key!r}: {parts.did_you_mean(key, known)}")
+            raise UserError(f"--grid: no setting {key!r}: {did_you_mean(key, known)}")
         try:
             grid[key] = list(ast.literal_eval(f"[{values}]"))
         except (SyntaxError, ValueError):  # Words without quotation marks.
@@ -114,7 +113,7 @@ def plan(
             except (TypeError, ValueError) as error:
                 raise UserError(f"--grid: {error}") from error
             configuration.check(resolved)
-            model.build(resolved)
+            build.model(resolved)
             name = "_".join(f"{key}-{value}" for key, value in own.items())
             place = folder / name.replace("/", "-")
             command = [sys.executable, "-m", "lfbm_jax.main", f"--config={file}"]

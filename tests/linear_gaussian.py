@@ -1,17 +1,34 @@
 """A linear generator: with a standard normal prior, its posterior is known in closed form."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
+from lfbm_jax.generators import base
+from lfbm_jax.model import Model
+from lfbm_jax.objectives import variational
+from lfbm_jax.priors import gaussian
+
+
+def linear_model(latent_dim, image_shape, sigma, inference=None, eval_inference=None):
+    """z ~ N(0, I), x = A z + b + sigma * noise."""
+    return Model(
+        gaussian.Prior(latent_dim),
+        LinearGenerator(latent_dim, image_shape),
+        inference,
+        eval_inference,
+        sigma,
+        variational.Objective(),
+    )
+
 
 @dataclasses.dataclass(frozen=True)
-class LinearGenerator:
+class LinearGenerator(base.Generator):
     """g(z) = A z + b as an image; beta = {"matrix": A [H W C, d], "bias": b [H W C]}."""
 
-    latent_dim: int
-    image_shape: tuple[int, int, int]
+    dtype: Any = None
 
     def init(self, key):
         size = int(np.prod(self.image_shape))
@@ -21,11 +38,11 @@ class LinearGenerator:
             "bias": jax.random.normal(bias_key, (size,)),
         }
 
-    def prepare(self, beta):
-        return beta
-
     def apply(self, prepared, z):
         return (prepared["matrix"] @ z + prepared["bias"]).reshape(self.image_shape)
+
+    def flops(self):
+        return 2 * self.latent_dim * int(np.prod(self.image_shape))
 
 
 def posterior(beta, sigma, x):

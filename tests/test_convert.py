@@ -10,10 +10,9 @@ import pytest
 import scipy.stats
 from absl.testing import flagsaver
 
-from lfbm_jax import convert, model
+from lfbm_jax import convert
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import cli
-from lfbm_jax.trained import api
+from lfbm_jax.runs import build, cli, restore
 from tests import pytorch_writer
 from tests.builders import experiment
 from tests.conftest import REPO
@@ -103,7 +102,7 @@ def numpy_images(generator, geometry, z):
 
 def restored(folder):
     """The model of a work directory and its prepared parameters."""
-    trained = api.load(folder)
+    trained = restore.load(folder)
     parameters = jax.tree.map(jnp.asarray, trained._parameters)
     return trained, jax.jit(trained.model.prepare)(parameters)
 
@@ -208,7 +207,7 @@ def sizes_after(layers, config):
     converted = convert.read_state(made_up(4, 1, 3, layers), "checkpoint.pth")
     config = config.copy_and_resolve_references()
     convert.adapt(config, converted)
-    model.build(config)  # Raises where they do not agree.
+    build.model(config)  # Raises where they do not agree.
     return config.data.image_size, config.data.channels, config.generator.layers
 
 

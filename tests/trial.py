@@ -6,8 +6,8 @@ import time
 import jax
 import numpy as np
 
-from lfbm_jax import data, learning, model
-from lfbm_jax.runs import train, workdir
+from lfbm_jax import data, learning
+from lfbm_jax.runs import build, train, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests.builders import experiment
 
@@ -53,7 +53,7 @@ def train_here(run, **settings):
 def train_as(config, run):
     """Trains as a config says, in this process and in the folder `run`."""
     workdir.claim(run, config)
-    return train.train(config, model.build(config), data.prepare(config.data), run)
+    return train.train(config, build.model(config), data.prepare(config.data), run)
 
 
 def steps(run):
@@ -73,7 +73,7 @@ def state_of(run, step=None, x64=False):
     with jax.enable_x64(x64):
         config = config_of(run)
         checkpoints = Checkpoints(run, read_only=True)
-        template = jax.eval_shape(lambda: learning.init_state(config, model.build(config)))
+        template = jax.eval_shape(lambda: learning.init_state(config, build.model(config)))
         try:
             return checkpoints.restore(template, step)
         finally:

@@ -23,14 +23,14 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     shapes = _shapes(model)
     batch = config.train.batch_size
     networks = {
-        "prior": _network(config.baseline.name or config.prior.name, shapes["prior"]),
+        "prior": _network(config.prior.name, shapes["prior"]),
         "generator": _network(config.generator.name, shapes["generator"]),
         "inference": _network(config.inference.name, shapes["inference"]),
     }
-    networks["prior"] |= getattr(model.prior, "reference_counts", dict)()
+    networks["prior"] |= model.prior.reference_counts()
     forward = model.generator.flops()
     repeats = config.train.prior_inference_updates
-    network = getattr(model.inference, "flops", int)()
+    network = model.inference.flops()
     chain_passes = 2 * config.inference.get("num_steps", 0)
     extra_passes = 2 * (repeats - 1) if network else 0
     per_step = {

@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.costs.describe import describe
 from lfbm_jax.devices import host_memory, sharding
+from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Example, to_unit_range
+from lfbm_jax.model import Example
+from lfbm_jax.runs import build
 
 REPEATS = 5
 CEILING_SIDE = {"cpu": 2048}  # Rows of the square matrices of the ceiling's product;
@@ -34,7 +36,7 @@ class Step:
     """
 
     def __init__(self, config: ml_collections.ConfigDict):
-        self._config, self._model = config, model.build(config)
+        self._config, self._model = config, build.model(config)
         batch, side = config.train.batch_size, config.data.image_size
         devices, shard = jax.local_device_count(), sharding.shard_size(batch)
         random = np.random.default_rng(0)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from lfbm_jax import learning
 from lfbm_jax.model import Example, Model
 
 # JAX takes this share of a GPU's memory by default (XLA_PYTHON_CLIENT_MEM_FRACTION).
@@ -80,7 +79,7 @@ def _bytes_per_example(
                 key = jax.random.key(0)
                 keys = {"inference": key, "prior_loss": key}
                 frozen = jax.lax.stop_gradient(prepared)
-                return learning.objective(model, prepared, frozen, keys, example)[0]
+                return model.objective.loss(model, prepared, frozen, keys, example).value
 
             return jnp.sum(jax.vmap(one)(example))
 

@@ -7,11 +7,10 @@ import importlib
 import pkgutil
 from typing import Any
 
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.images.resize import Fit
-from lfbm_jax.runs.parts import did_you_mean
 
 __all__ = ["Cache", "Split", "prepare", "sources"]
 

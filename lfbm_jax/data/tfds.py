@@ -20,11 +20,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.files import atomic, web_page
 from lfbm_jax.images import cache
 from lfbm_jax.images.resize import Fit
-from lfbm_jax.runs.parts import did_you_mean
 
 CONNECT_SECONDS = 4  # TFDS itself would retry a host that cannot be reached for 200 s.
 INSTALL = "pip install 'lfbm_jax[tfds]'"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,30 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.generators import base
+from lfbm_jax.layers import convolutions
 from lfbm_jax.layers.conv_transpose import ConvTranspose
 
 NEGATIVE_SLOPE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Generator:
+class Generator(base.Generator):
     """g_beta(z): z as a 1 x 1 image of d channels, through transposed convolutions.
 
     LeakyReLU (slope 0.2) follows every layer but the last, which ends in tanh. Table 12 prints
     LReLU there too; the images lie in [-1, 1], so tanh it is, as in Table 7.
 
     Attributes:
-        latent_dim: d.
-        image_shape: (height, width, channels) that the layers must produce.
-        dtype: what the layers compute in (None: the type of z and beta); parameters and the
-            returned image keep theirs.
-        layers: one (features, kernel size, stride, padding) per layer, first layer first.
+        layers: one (features, kernel size, stride, padding) per layer, first layer first; they must
+            produce `image_shape`.
+        spectral_norm: whether every kernel, as a matrix with a row for each output channel, is
+            divided by its largest singular value (Miyato et al., 2018).
     """
 
-    latent_dim: int
-    image_shape: tuple[int, int, int]
-    dtype: jnp.dtype | None
     layers: tuple[tuple[int, int, int, int], ...] = ()
+    spectral_norm: bool = False
 
     def __post_init__(self):
         for layer in self.layers:
@@ -74,6 +74,8 @@ class Generator:
 
     def prepare(self, beta: dict) -> dict:
         """Kernels in the compute type and the layout that each layer's form multiplies with."""
+        if self.spectral_norm:
+            beta = jax.tree.map(_normalized, beta)
         beta = jax.tree.map(self._cast, beta)
         return {
             f"layer_{i}": {
@@ -104,6 +106,12 @@ class Generator:
             for conv, (h, w, _) in zip(self._convolutions(), self._shapes(), strict=False)
         )
 
+    @classmethod
+    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Narrow layers, but for the last, which makes the image."""
+        *hidden, last = settings["layers"]
+        return settings | {"layers": (*convolutions.narrowed(hidden), last)}
+
     def _cast(self, array: jax.Array) -> jax.Array:
         return array if self.dtype is None else array.astype(self.dtype)
 
@@ -129,6 +137,14 @@ class Generator:
                 self.layers, self._shapes(), strict=False
             )
         ]
+
+
+def _normalized(leaf: jax.Array) -> jax.Array:
+    """A kernel [..., out] divided by its largest singular value as a matrix; biases as they are."""
+    if leaf.ndim < 2:
+        return leaf
+    matrix = leaf.reshape(-1, leaf.shape[-1])
+    return leaf / jnp.sqrt(jnp.linalg.eigvalsh(matrix.T @ matrix)[-1])
 
 
 def _draw(distribution, key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:

@@ -9,32 +9,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.inference import LogJoint, Posterior
+from lfbm_jax.inference import base
+from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import convolutions
 
 
 @dataclasses.dataclass(frozen=True)
-class Inference:
+class Inference(base.Inference):
     """q_phi(z|x) = N(mu_phi(x), diag(sigma_phi(x)^2)), drawn from by reparameterisation.
 
     The last layer of Table 8 has d channels, which cannot give both a mean and a deviation: here
     two such layers, of d channels each, give mu and log sigma.
 
     Attributes:
-        latent_dim: d.
         image_shape: (height, width, channels).
         dtype: what the convolutions compute in; None: the type of x and phi.
         layers: one (features, kernel size, stride, padding) for every convolution before the heads.
         noise: whether z is drawn; else it is mu_phi(x), as in evaluation.
     """
 
-    latent_dim: int
     image_shape: tuple[int, int, int]
     dtype: jnp.dtype | None
     layers: tuple[tuple[int, int, int, int], ...] = ()
     noise: bool = True
 
-    has_density = True  # log_q is that of a normalised density, so that the objective is an ELBO
+    has_density = True
 
     def __post_init__(self):
         convolutions.check(self.layers, self.image_shape, "inference.layers")
@@ -51,17 +50,9 @@ class Inference:
         log_joint: LogJoint,
         start: jax.Array | None = None,
     ) -> Posterior:
-        """Draws z for one example.
+        """Draws z for one example; see the base class.
 
-        Args:
-            phi: the network's parameters.
-            key: the example's own key.
-            example: its image is x in [-1, 1], [H, W, C], grey where it is masked.
-            log_joint, start: unused here.
-
-        Returns:
-            z, through which gradients flow to phi; log q(z|x), Eq. 24; and diagnostics: ‖z‖, log q
-            and the mean of sigma.
+        Diagnostics: ‖z‖, log q(z|x) (Eq. 24) and the mean of sigma.
         """
         del log_joint, start
         mean, log_deviation = self.moments(phi, example.image)
@@ -71,9 +62,19 @@ class Inference:
         """mu_phi(x) and log sigma_phi(x), [d] each, of x in [-1, 1]."""
         return jnp.split(self._network().apply({"params": phi["encoder"]}, image), 2)
 
+    @property
+    def is_deterministic_network(self) -> bool:
+        """Where z is the mean."""
+        return not self.noise
+
     def flops(self) -> int:
         """Floating-point operations of one image's forward pass: 2 per multiply-add."""
         return convolutions.flops(self.layers, self.image_shape, 2 * self.latent_dim)
+
+    @classmethod
+    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Narrow layers."""
+        return settings | {"layers": convolutions.narrowed(settings["layers"])}
 
     def _draw(self, key: jax.Array, mean: jax.Array, log_deviation: jax.Array) -> Posterior:
         """A draw of the Gaussian with its log-density, and what to log."""

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfbm_jax.inference import LogJoint, Posterior, encoder
-from lfbm_jax.runs import parts
+from lfbm_jax.errors import check_at_least_one
+from lfbm_jax.inference import encoder
+from lfbm_jax.inference.base import LogJoint, Posterior
 
 # Added to the raw gate, so that steps begin close to the identity.
 GATE_OFFSET = 2.0
@@ -38,7 +39,9 @@ class Inference(encoder.Inference):
 
     def __post_init__(self):
         super().__post_init__()
-        parts.check_at_least_one(self, "inference", "flow_steps", "hidden_width")
+        check_at_least_one(
+            "inference", flow_steps=self.flow_steps, hidden_width=self.hidden_width
+        )
 
     def init(self, key: jax.Array) -> dict:
         """Parameters phi; those of the flow have a leading axis of steps."""
@@ -84,6 +87,11 @@ class Inference(encoder.Inference):
     def flops(self) -> int:
         """Floating-point operations of one image's forward pass; masked products count too."""
         return super().flops() + self.flow_steps * 2 * 3 * self.latent_dim * self.hidden_width
+
+    @classmethod
+    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Narrow layers and two narrow steps."""
+        return super().smoke_settings(settings) | {"flow_steps": 2, "hidden_width": 8}
 
     def _masks(self) -> tuple[np.ndarray, np.ndarray]:
         """[d, width] and [width, d], 1 where a connection may be.

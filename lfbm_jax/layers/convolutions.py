@@ -1,5 +1,6 @@
 """The bottom-up network of an encoder: convolutions from an image to a vector (Table 8)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -128,3 +129,8 @@ def _sides(layers: tuple, side: int) -> list[int]:
     for _, kernel_size, stride, padding in layers:
         sides.append((sides[-1] + 2 * padding - kernel_size) // stride + 1)
     return sides
+
+
+def narrowed(layers: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """The same layers, features first, with a 64th of the features, at least four."""
+    return tuple((max(4, features // 64), *rest) for features, *rest in layers)

@@ -11,10 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import UserError, check_at_least_one
 from lfbm_jax.layers import bijectors
-from lfbm_jax.priors.base import Base
-from lfbm_jax.runs import parts
 
 # Standard deviation of the initial actnorm biases and log-scales.
 ACTNORM_STDDEV = 0.05
@@ -23,23 +21,20 @@ KERNEL_STDDEV = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Flow(Base):
+class Flow:
     """p_alpha(z) = N(f^-1(z); 0, I) |det d f^-1 / dz|, Eq. 2, with f a chain of steps.
 
-    A prior adds `_init_step(key)`, the parameters of one step, and `_step(prepared_step)`, that
-    step as a bijector whose inverse is z -> z0.
+    To be inherited from in front of `priors.base.Prior`. A prior adds `_init_step(key)`, the
+    parameters of one step, and `_step(prepared_step)`, that step as a bijector whose inverse is
+    z -> z0.
 
     Attributes:
-        latent_dim: d, at least 2.
         num_steps: steps; the paper's default is 5 (appendix D), 10 at 256 x 256.
         hidden_width: width of the two hidden layers of every coupling network.
     """
 
-    latent_dim: int
     num_steps: int = 5
     hidden_width: int = 64
-
-    normalized = True
 
     def __post_init__(self):
         if self.latent_dim < 2:
@@ -47,7 +42,7 @@ class Flow(Base):
                 f"model.latent_dim={self.latent_dim}: a coupling splits the latent vector in two,"
                 " so it needs at least 2 dimensions"
             )
-        parts.check_at_least_one(self, "prior", "num_steps", "hidden_width")
+        check_at_least_one("prior", num_steps=self.num_steps, hidden_width=self.hidden_width)
 
     def init(self, key: jax.Array) -> dict:
         """Parameters alpha; every array has a leading axis of steps, in the order z -> z0."""

@@ -1,7 +1,7 @@
-"""Learning: the one objective of the grid prior x inference, and the one compiled update.
+"""Learning: the one compiled update, for every objective.
 
 Algorithm 1: infer z for every image of a batch, then one step of Adam on the prior (Eq. 6) and on
-the generator (Eq. 7). With an inference network the same objective is the negative of Eq. 24.
+the generator (Eq. 7).
 """
 
 import functools
@@ -15,11 +15,12 @@ import ml_collections
 import numpy as np
 import optax
 
-from lfbm_jax import precision
 from lfbm_jax.devices import host_memory, sharding
+from lfbm_jax.images.pixels import occlude, to_unit_range
 from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.layers import precision
 from lfbm_jax.learning import chains, schedules
-from lfbm_jax.model import Example, Model, Parameters, occlude, to_unit_range
+from lfbm_jax.model import Example, Model, Parameters
 
 # Config section of optimizer settings for each group of parameters.
 OPTIMIZER_SECTIONS = Parameters(alpha="prior", beta="generator", phi="inference")
@@ -115,43 +116,6 @@ def compile_update(update: Callable, state: TrainState, examples: Example) -> Ca
     return compiled
 
 
-def objective(
-    model: Model, prepared: Parameters, frozen: Parameters, keys: dict, example: Example
-) -> tuple[jax.Array, Metrics]:
-    """-log p(x|z) + prior.loss(z) + log q(z|x) of one example, in nats, and what to log of it.
-
-    Where the example has a chain that is kept, its end z goes with the metrics, as "chain".
-
-    Args:
-        model: the model.
-        prepared: prepared parameters, to be differentiated.
-        frozen: the same without gradient; inference climbs their density.
-        keys: "inference" and "prior_loss", this example's own.
-        example: with the image as x in [-1, 1].
-    """
-    x, mask = example.image, example.mask
-    posterior = model.inference.infer(
-        prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask), example.start
-    )
-    z = posterior.z
-    image = model.decode(prepared, z)
-    log_p_x_given_z = model.log_p_x_given_mean(x, image, mask)
-    prior_loss = model.prior.loss(prepared.alpha, keys["prior_loss"], z)
-    loss = -log_p_x_given_z + prior_loss + posterior.log_q
-    metrics = {
-        "loss_generator": -log_p_x_given_z,
-        "loss_prior": prior_loss,
-        "log_joint": model.log_p_z(frozen, z) + log_p_x_given_z,
-        "mse": jnp.mean(jnp.square(x - image), where=None if mask is None else mask > 0),
-        **posterior.info,
-    }
-    if getattr(model.inference, "has_density", False) and model.prior.normalized:
-        metrics["elbo"] = -loss
-    if example.start is not None:
-        metrics["chain"] = z
-    return loss, metrics
-
-
 def _train_step(
     config: ml_collections.ConfigDict,
     model: Model,
@@ -220,29 +184,40 @@ def _gradients(
                 key = key_for(config.seed, Purpose.FLIP, step, example.index)
                 x, mask = jax.tree.map(functools.partial(_flip, key), (x, mask))
             example = example._replace(image=occlude(x, mask), mask=mask)
-            return (model.objective or objective)(model, prepared, frozen, keys, example)
+            return model.objective.loss(model, prepared, frozen, keys, example)
 
         def share(values):
             return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight
 
-        losses, metrics = jax.vmap(one_example)(examples)
-        ends = metrics.pop("chain", None)
-        return share(losses), (jax.tree.map(share, metrics), ends)
+        losses = jax.vmap(one_example)(examples)
+        return share(losses.value), (jax.tree.map(share, losses.metrics), losses.z)
 
     of_microbatch = jax.jit(jax.grad(share_of_loss, has_aux=True))  # jit: traced once, used twice
 
     def add_microbatch(total, examples):
-        gradients, (metrics, ends) = of_microbatch(prepared, examples, total_weight)
-        return jax.tree.map(jnp.add, total, (gradients, metrics)), ends
+        gradients, (metrics, z) = of_microbatch(prepared, examples, total_weight)
+        return jax.tree.map(jnp.add, total, (gradients, metrics)), z
 
     examples = chains.take_up(state.chains, batch)
     microbatches = _microbatches(examples, config.train.microbatch_size)
     first = jax.tree.map(lambda array: array[0], microbatches)
     gradients, (metrics, _) = _zeros_like_result(of_microbatch, prepared, first, total_weight)
-    (gradients, metrics), ends = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
+    (gradients, metrics), z = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
     (gradients,) = through_prepare(gradients)
-    state = state._replace(chains=chains.keep(state.chains, batch, ends))
-    return state, *jax.lax.psum((gradients, metrics), sharding.AXIS)
+    state = state._replace(chains=chains.keep(state.chains, batch, z))
+    gradients, metrics = jax.lax.psum((gradients, metrics), sharding.AXIS)
+    return state, *_penalized(model, state.parameters.beta, gradients, metrics)
+
+
+def _penalized(
+    model: Model, beta: Any, gradients: Parameters, metrics: Metrics
+) -> tuple[Parameters, Metrics]:
+    """The same with the objective's term of the generator's parameters alone, if it has one."""
+    if model.objective.weight_penalty(beta) is None:
+        return gradients, metrics
+    penalty, slope = jax.value_and_grad(model.objective.weight_penalty)(beta)
+    beta_gradient = jax.tree.map(jnp.add, gradients.beta, slope)
+    return gradients._replace(beta=beta_gradient), metrics | {"loss_regularizer": penalty}
 
 
 def _zeros_like_result(function: Callable, *args) -> Any:

@@ -19,7 +19,7 @@ def initial(model: Model, latent_dim: int, seed: int, num_images: int) -> Chains
 
     And () where there are no images, for a state that is not going to be trained.
     """
-    if not num_images or not getattr(model.inference, "keeps_chains", False):
+    if not num_images or not model.inference.keeps_chains:
         return ()
     return jax.random.normal(key_for(seed, Purpose.CHAINS), (num_images, latent_dim))
 
@@ -29,13 +29,13 @@ def take_up(chains: Chains, batch: Example) -> Example:
     return batch if isinstance(chains, tuple) else batch._replace(start=chains[batch.index])
 
 
-def keep(chains: Chains, batch: Example, ends: jax.Array | None) -> Chains:
+def keep(chains: Chains, batch: Example, ends: jax.Array) -> Chains:
     """The chains after all devices have ended theirs; padding is left out.
 
     Args:
         chains: as they were.
         batch: one device's examples, a leading axis [shard].
-        ends: where their chains ended, [microbatches, at most shard, d]; None without chains.
+        ends: where their chains ended, [microbatches, at most shard, d].
     """
     if isinstance(chains, tuple):
         return chains

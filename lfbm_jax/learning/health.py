@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.images.cache import Split
+from lfbm_jax.images.pixels import from_uint8
 
 FAR = 10.0  # Times the length of a standard normal vector, which a chain starts as.
 COLLAPSED = 3.0  # Nats of log-determinant an entry of z: samples e^3 = 20 times closer together.
@@ -59,7 +60,7 @@ class Monitor:
         self._config = config
         self._dim = config.model.latent_dim
         self._normalized = normalized
-        images = training.spread(IMAGES) / np.float32(127.5)
+        images = from_uint8(training.spread(IMAGES).astype(np.float32))
         self._variance = float(np.mean(np.var(images, axis=0)))
         self._history: dict[str, list[float]] = collections.defaultdict(list)
         self._warned: set[str] = set()

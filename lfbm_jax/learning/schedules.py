@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from lfbm_jax.errors import UserError
-from lfbm_jax.runs import parts
+from lfbm_jax.errors import UserError, did_you_mean
 
 SCHEDULES = ("per_epoch", "constant", "cosine")
 
@@ -50,7 +49,7 @@ def learning_rate(settings: ml_collections.ConfigDict, steps_per_epoch: int) -> 
 def check(section: str, settings: ml_collections.ConfigDict) -> None:
     """Raises UserError for settings of `optimizer.<section>` that give no schedule."""
     if settings.schedule not in SCHEDULES:
-        near = parts.did_you_mean(settings.schedule, list(SCHEDULES))
+        near = did_you_mean(settings.schedule, list(SCHEDULES))
         raise UserError(f"optimizer.{section}.schedule={settings.schedule!r}: {near}")
     if settings.schedule == "cosine" and settings.decay_steps < 1:
         raise UserError(

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from lfbm_jax.files import atomic
 from lfbm_jax.images.cache import Cache, Split, blaming_cache_dir
+from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.metrics.features import Extractor
-from lfbm_jax.model import to_unit_range
 
 WIDTHS = (32, 64)  # channels of the first convolutions; further ones are as wide as the last
 SMALLEST_SIDE = 8  # images are halved until they are no larger than that, but at least twice

@@ -10,9 +10,8 @@ from tqdm import tqdm
 
 from lfbm_jax.devices import sharding
 from lfbm_jax.files import atomic
+from lfbm_jax.images.pixels import to_uint8, to_unit_range
 from lfbm_jax.metrics.frechet import Gaussian, Moments
-from lfbm_jax.model import to_unit_range
-from lfbm_jax.reports import plots
 
 CHUNK = 1000  # images that are handled at once
 KEPT = 10_000  # vectors that are kept for the kernel distance
@@ -58,7 +57,7 @@ class Extractor:
                 raise FloatingPointError("images are not finite, so they have no features")
             if np.abs(images).max() > 1:
                 raise ValueError(f"images reach from {images.min()} to {images.max()}: not [-1, 1]")
-            images = plots.to_uint8(images)
+            images = to_uint8(images)
         return sharding.map_over_examples(
             self._function, self._parameters, images, self._batch_size
         )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
+from lfbm_jax.images.pixels import from_uint8
+
 BLOCK = 1000  # images of a memory-mapped split looked at once
 
 
@@ -41,7 +43,7 @@ def mean_image(
         count += np.sum(visible, axis=0, dtype=np.int64)
     overall = total.sum(axis=(0, 1)) / count.sum(axis=(0, 1))  # Of every channel.
     mean = np.where(count > 0, total / np.maximum(count, 1), overall)
-    return mean / 127.5 - 1
+    return from_uint8(mean)
 
 
 def nearest_images(x: np.ndarray, masks: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -60,14 +62,14 @@ def nearest_images(x: np.ndarray, masks: np.ndarray, images: np.ndarray) -> np.n
     least = np.full(len(x), np.inf, np.float32)
     nearest = np.zeros(len(x), int)
     for index, block in _blocks(images, "nearest image"):
-        block = block.reshape(len(block), -1) / np.float32(127.5) - 1
+        block = from_uint8(block.reshape(len(block), -1).astype(np.float32))
         # |m (x - y)|^2 without |m x|^2, which is the same for every y.
         distance = visible @ np.square(block).T - 2 * wanted @ block.T
         best = distance.argmin(axis=1)
         closer = distance[np.arange(len(x)), best] < least
         nearest[closer] = index[best[closer]]
         least = np.minimum(least, distance.min(axis=1))
-    return images[nearest] / 127.5 - 1
+    return from_uint8(images[nearest])
 
 
 def bilinear(x: np.ndarray, masks: np.ndarray) -> np.ndarray:

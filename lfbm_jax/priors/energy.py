@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.errors import UserError
-from lfbm_jax.priors.base import Base
-from lfbm_jax.runs import parts
+from lfbm_jax.errors import UserError, check_at_least_one, check_positive, did_you_mean
+from lfbm_jax.layers import langevin_step
+from lfbm_jax.priors import base
 
 ACTIVATIONS = {
     "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.2),
@@ -20,13 +20,12 @@ ACTIVATIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior(Base):
+class Prior(base.Prior):
     """f is a perceptron; draws are short runs of Langevin dynamics from N(0, I).
 
     The default settings are those that the LEBM authors' code runs at 32 x 32.
 
     Attributes:
-        latent_dim: d.
         hidden_width: width of the hidden layers.
         num_layers: linear layers, at least 1.
         num_steps: Langevin steps of a draw.
@@ -35,7 +34,6 @@ class Prior(Base):
         spectral_norm: whether every matrix is divided by its largest singular value.
     """
 
-    latent_dim: int
     hidden_width: int = 200
     num_layers: int = 3
     num_steps: int = 60
@@ -46,12 +44,16 @@ class Prior(Base):
     normalized = False
 
     def __post_init__(self):
-        parts.check_at_least_one(self, "prior", "hidden_width", "num_layers", "num_steps")
+        check_at_least_one(
+            "prior",
+            hidden_width=self.hidden_width,
+            num_layers=self.num_layers,
+            num_steps=self.num_steps,
+        )
+        check_positive("prior", step_size=self.step_size)
         if self.activation not in ACTIVATIONS:
-            near = parts.did_you_mean(self.activation, list(ACTIVATIONS))
+            near = did_you_mean(self.activation, ACTIVATIONS)
             raise UserError(f"prior.activation={self.activation!r}: {near}")
-        if not self.step_size > 0:
-            raise UserError(f"prior.step_size={self.step_size}: must be positive")
 
     def init(self, key: jax.Array) -> dict:
         """Weights and biases uniform within 1 / sqrt(fan_in), PyTorch's default for linear layers.
@@ -88,7 +90,7 @@ class Prior(Base):
         def step(z, i):
             gradient = jax.grad(self.log_prob, argnums=1)(prepared, z)
             noise = jax.random.normal(jax.random.fold_in(noise_key, i), z.shape, z.dtype)
-            return z + 0.5 * self.step_size**2 * gradient + self.step_size * noise, None
+            return langevin_step.step(z, gradient, self.step_size, noise), None
 
         start = jax.random.normal(start_key, (self.latent_dim,))
         return jax.lax.scan(step, start, jnp.arange(self.num_steps))[0]

@@ -5,20 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.priors.base import Base
+from lfbm_jax.priors import base
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior(Base):
-    """p(z) = N(z; 0, I), without parameters (ABP: Han et al., 2017).
-
-    Attributes:
-        latent_dim: d.
-    """
-
-    latent_dim: int
-
-    normalized = True
+class Prior(base.Prior):
+    """p(z) = N(z; 0, I), without parameters (ABP: Han et al., 2017)."""
 
     def init(self, key: jax.Array) -> dict:
         """No parameters."""

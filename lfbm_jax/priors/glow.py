@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from lfbm_jax.layers import bijectors
 from lfbm_jax.layers.flows import Conditioner, Flow, init_actnorm
+from lfbm_jax.priors import base
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior(Flow):
+class Prior(Flow, base.Prior):
     """A flow whose steps, z -> z0, are actnorm, invertible linear and affine coupling.
 
     Attributes: see `Flow`.

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from lfbm_jax.layers import bijectors
 from lfbm_jax.layers.flows import Conditioner, Flow
+from lfbm_jax.priors import base
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior(Flow):
+class Prior(Flow, base.Prior):
     """A flow of additive couplings and, last in the direction z -> z0, a diagonal scale.
 
     Couplings keep volumes, so that all of log|det| is the scale's. A reversal of the vector after

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from lfbm_jax.layers import bijectors
 from lfbm_jax.layers.flows import Conditioner, Flow
+from lfbm_jax.priors import base
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior(Flow):
+class Prior(Flow, base.Prior):
     """A flow whose steps are an affine coupling and a reversal of the vector.
 
     The reversal makes the masks alternate: what one coupling left alone, the next one transforms.

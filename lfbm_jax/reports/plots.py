@@ -1,5 +1,6 @@
 """Pictures of images: grids, and originals above reconstructions."""
 
+
 import math
 import pathlib
 from collections.abc import Sequence
@@ -8,14 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lfbm_jax.images.pixels import to_uint8
+
 # Small images are enlarged by whole factors until a grid is about this wide, in pixels.
 TARGET_WIDTH = 640
 GAP = 2
-
-
-def to_uint8(x: np.ndarray) -> np.ndarray:
-    """x in [-1, 1], clipped, -> uint8."""
-    return np.round((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:

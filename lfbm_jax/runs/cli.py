@@ -9,9 +9,9 @@ import jax
 import ml_collections
 from absl import app, flags
 
-from lfbm_jax import precision
 from lfbm_jax.errors import Interrupted, UserError
 from lfbm_jax.images.cache import default_root
+from lfbm_jax.layers import precision
 
 USAGE_ERROR = 2
 CONFIG_IS_MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"

@@ -5,7 +5,7 @@ this is known; `figures` decides it from a run's resolved config and report, so 
 variant or an override changes, the paper's figure goes by itself. All of this must agree:
 
 - data: the real data set, its size, cropping, training images and split (`data_set`, `given`);
-- method: prior and inference, or the baseline (`method`);
+- method: prior, inference and objective (`method`);
 - every setting that the paper or published code gives: Tables 7 to 10 and 12 and the values of
   the authors' code where these differ (`paper_settings.given`). Settings that nobody mentions must
   be unused. Free are only settings that every run has and whose value is given nowhere;

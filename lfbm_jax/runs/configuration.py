@@ -1,22 +1,19 @@
 """The keys every config has, and variants: `--config=configs/svhn.py:prior=gaussian,smoke`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
 
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.inference import langevin
+from lfbm_jax.layers.precision import PRECISIONS
 from lfbm_jax.learning import schedules
-from lfbm_jax.precision import PRECISIONS
-from lfbm_jax.runs import parts
+from lfbm_jax.runs import build
 
 # A variant changes a config in place; one written `name=value` gets the value as text.
 Variant = Callable[[ml_collections.ConfigDict, str], None]
-
-# Of chains, and of a baseline's own training, in a smoke run.
-SMOKE_STEPS = {"inference": 2, "eval_inference": 3, "masked_inference": 3, "baseline": 2}
 
 
 def base() -> ml_collections.ConfigDict:
@@ -42,15 +39,19 @@ def base() -> ml_collections.ConfigDict:
                 "num_train": 0,  # at most so many training images; 0: all
                 "mask": "",  # hides pixels of the training images, as "salt_and_pepper:0.5" does
             },
-            "model": {"latent_dim": 100, "sigma": 0.3},
-            "prior": parts.defaults("prior", "glow"),
-            "generator": parts.defaults("generator", "convnet"),
-            "inference": parts.defaults("inference", "langevin"),
-            "eval_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
+            "model": {
+                "latent_dim": 100,
+                "sigma": 0.3,  # of the observation noise, for x in [-1, 1]
+                "learned_sigma": False,  # sigma is where learning it begins
+            },
+            "prior": build.defaults("prior", "glow"),
+            "generator": build.defaults("generator", "convnet"),
+            "inference": build.defaults("inference", "langevin"),
+            "eval_inference": build.defaults("inference", "langevin") | langevin.EVALUATION,
             # Of incomplete images, where eval_inference is a network, which needs whole ones.
             # `finish` makes it the chain that evaluates the config without variants.
-            "masked_inference": parts.defaults("inference", "langevin") | langevin.EVALUATION,
-            "baseline": {"name": ""},  # module of lfbm_jax.baselines; '': none
+            "masked_inference": build.defaults("inference", "langevin") | langevin.EVALUATION,
+            "objective": build.defaults("objective", "variational"),
             "optimizer": {
                 section: {
                     "learning_rate": 4e-4,
@@ -81,7 +82,7 @@ def base() -> ml_collections.ConfigDict:
                 "fid_statistics": "",  # .npz of training images; '': made once, in their cache
             },
             "tasks": ("generate", "reconstruct"),
-            "task": parts.task_settings("SETTINGS"),
+            "task": build.task_settings("SETTINGS"),
             "precision": "float32",  # of the networks; or tensorfloat32, bfloat16 (precision.py)
             "deterministic": False,  # bit-for-bit repeatable on GPUs too, at some cost
         }
@@ -101,12 +102,12 @@ def finish(
         own: name -> function of (config, value) for the experiment's own variants.
     """
     config.masked_inference = config.eval_inference.to_dict()
-    known = {section: _switch(section) for section in parts.SECTIONS}
+    known = {section: _switch(section) for section in build.SECTIONS}
     known |= {"smoke": _smoke, "mask": _mask} | (own or {})
     for variant in sorted(filter(None, variants.split(",")), key="smoke".__eq__):
         name, _, value = variant.partition("=")
         if name not in known:
-            raise UserError(f"config variant {name!r}: {parts.did_you_mean(name, list(known))}")
+            raise UserError(f"config variant {name!r}: {did_you_mean(name, list(known))}")
         known[name](config, value)
     return config.lock()
 
@@ -114,7 +115,7 @@ def finish(
 def check(config: ml_collections.ConfigDict) -> None:
     """Raises UserError for values that no part checks by itself."""
     if config.precision not in PRECISIONS:
-        near = parts.did_you_mean(config.precision, list(PRECISIONS))
+        near = did_you_mean(config.precision, list(PRECISIONS))
         raise UserError(f"precision={config.precision!r}: {near}")
     at_least_one = (
         "batch_size",
@@ -141,8 +142,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     ema_decay = config.train.ema_decay
     _require(0 <= ema_decay < 1, "train.ema_decay", ema_decay, "in [0, 1)")
     for name in config.tasks:
-        task = parts.find("tasks", name, "tasks")
-        if hasattr(task, "check"):
+        task = build.find("tasks", name, "tasks")
+        if "check" in vars(task):
             task.check(config)
 
 
@@ -153,7 +154,7 @@ def _require(fine: bool, field: str, value: Any, wanted: str) -> None:
 
 def _switch(section: str) -> Variant:
     def switch(config: ml_collections.ConfigDict, name: str) -> None:
-        config[section] = parts.defaults(section, name)
+        config[section] = build.defaults(section, name)
 
     return switch
 
@@ -168,18 +169,9 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
     """Two steps of a narrow network on made-up images: seconds, and no data set needed."""
     config.data.source = "synthetic"
     config.data.test_fraction = 0.25
-    *hidden, last = config.generator.layers
-    config.generator.layers = (*_narrowed(hidden), last)
-    for section, num_steps in SMOKE_STEPS.items():
-        settings = config[section]
-        if "num_steps" in settings:
-            settings.num_steps = num_steps
-        if "layers" in settings:
-            settings.layers = _narrowed(settings.layers)
-        if "flow_steps" in settings:
-            settings.update({"flow_steps": 2, "hidden_width": 8})
-        if "tune_every" in settings:
-            settings.update({"tune_every": 1, "tune_images": 1})
+    for section in build.SECTIONS:
+        part = build.part_class(section, config[section].name)
+        config[section] = part.smoke_settings(config[section].to_dict())
     config.train.update(
         {
             "batch_size": 4,
@@ -190,9 +182,4 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
             "checkpoint_every": 1,
         }
     )
-    config.task.update(parts.task_settings("SMOKE"))
-
-
-def _narrowed(layers: Sequence[tuple]) -> tuple:
-    """The same layers with a 64th of the features, at least four."""
-    return tuple((max(4, features // 64), *rest) for features, *rest in layers)
+    config.task.update(build.task_settings("SMOKE"))

@@ -5,7 +5,7 @@ import pathlib
 
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.reports import report
-from lfbm_jax.runs import comparable, parts
+from lfbm_jax.runs import build, comparable, fitting
 from lfbm_jax.runs.workdir import plain
 from lfbm_jax.trained.api import TrainedModel
 
@@ -17,9 +17,10 @@ def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[
     """
     config = trained.config
     papers = functools.partial(comparable.figures, plain(config))
+    trained = fitting.fitted(trained, data)
     paths = []
     for name in config.tasks:
-        task = parts.find("tasks", name, "tasks")
+        task = build.find("tasks", name, "tasks")
         for averaged in (False, True):
             model = trained.averaged if averaged else trained
             if model is None:

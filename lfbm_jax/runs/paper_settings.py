@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lfbm_jax.inference import langevin
 from lfbm_jax.layers import convolutions
 from lfbm_jax.reports import paper
-from lfbm_jax.runs import configuration, parts, workdir
+from lfbm_jax.runs import build, configuration, workdir
 
 # (prior, inference) -> the paper's name for the two together.
 METHODS = {
@@ -20,7 +20,12 @@ METHODS = {
     ("gaussian", "langevin"): "ABP",
     ("gaussian", "encoder"): "VAE",
 }
-BASELINES = {"rae": "RAE", "two_stage_vae": "2sVAE", "sri": "SRI"}
+# (prior, inference, objective) -> its name for the others.
+OTHER_METHODS = {
+    ("mixture", "encoder", "rae"): "RAE",
+    ("second_stage", "encoder", "variational"): "2sVAE",
+    ("layered", "sri", "variational"): "SRI",
+}
 
 
 class Experiment(NamedTuple):
@@ -156,15 +161,19 @@ _RATES = ("optimizer.", "train.batch_size", "train.prior_inference_updates")
 
 def method(config: Mapping[str, Any]) -> str:
     """The paper's name for the model that a config describes, or its parts where it has none."""
-    baseline = config["baseline"]
-    if baseline.get("regularizer") == "none":
+    if config["objective"].get("regularizer") == "none":
         return "plain autoencoder"
-    if baseline["name"]:
-        layers = baseline.get("num_layers", 1)
-        of_layers = f" (L={layers})" if layers > 1 else ""
-        return BASELINES.get(baseline["name"], baseline["name"]) + of_layers
-    names = config["prior"]["name"], config["inference"]["name"]
-    return METHODS.get(names, "{} prior, {} inference".format(*names))
+    prior, inference, objective = (
+        config[section]["name"] for section in ("prior", "inference", "objective")
+    )
+    other = OTHER_METHODS.get((prior, inference, objective))
+    if other:
+        layers = config["prior"].get("num_layers", 1)
+        return other if layers == 1 else f"{other} (L={layers})"
+    plain = f"{prior} prior, {inference} inference"
+    if objective != "variational":
+        return f"{plain}, {objective}"
+    return METHODS.get((prior, inference), plain)
 
 
 def given(data: str, name: str) -> dict[str, Any]:
@@ -172,7 +181,7 @@ def given(data: str, name: str) -> dict[str, Any]:
 
     A setting that nobody mentions is given too, at its default: it must not be used. Left out is
     what has a value in every run, and none in the paper or in published code: learning rates of
-    baselines, for instance.
+    other methods, for instance.
 
     Args:
         data: the paper's name of the data set; for another the result is empty.
@@ -193,8 +202,9 @@ def given(data: str, name: str) -> dict[str, Any]:
     config["model"] = {"latent_dim": own.latent_dim * (5 if deep else 1), "sigma": own.sigma}
     config["generator"]["layers"] = own.generator
     if name not in METHODS.values():
-        parts_of_it = ("prior.", "inference.", "eval_inference.", "baseline.")
-        return _without(config, (*_RATES, "model.sigma", *parts_of_it))
+        parts_of_it = ("prior.", "inference.", "eval_inference.", "objective.")
+        own_settings = ("model.sigma", "model.learned_sigma", "generator.spectral_norm")
+        return _without(config, (*_RATES, *own_settings, *parts_of_it))
     prior, inference = next(names for names, known in METHODS.items() if known == name)
     config["prior"] = _prior(own, prior)
     config["inference"], config["eval_inference"] = _inference(own, inference)
@@ -220,7 +230,7 @@ def _not_given(
 
 
 def _prior(own: Experiment, name: str) -> dict[str, Any]:
-    settings = parts.defaults("prior", name)
+    settings = build.defaults("prior", name)
     if name == "glow":
         settings |= dict(zip(("num_steps", "hidden_width"), own.flow, strict=True))
     return settings | (own.energy if name == "energy" else {})
@@ -228,7 +238,7 @@ def _prior(own: Experiment, name: str) -> dict[str, Any]:
 
 def _inference(own: Experiment, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Of training and of testing."""
-    settings = parts.defaults("inference", name)
+    settings = build.defaults("inference", name)
     if name == "langevin":
         training, testing = own.steps
         chain = settings | {"num_steps": training, "step_size": 0.1}

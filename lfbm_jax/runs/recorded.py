@@ -6,10 +6,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from lfbm_jax import model
 from lfbm_jax.costs.describe import describe
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import comparable
+from lfbm_jax.runs import build, comparable
 from lfbm_jax.runs.workdir import load_config, read_config
 
 
@@ -114,7 +113,7 @@ def sizes(run: Run) -> list[str]:
     """Parameters of prior, inference network and generator, as the paper counts them too."""
     try:
         config = load_config(run.folder)
-        networks = describe(config, model.build(config))
+        networks = describe(config, build.model(config))
     except UserError:  # A config of an earlier version.
         return ["-"] * 3
     found = []

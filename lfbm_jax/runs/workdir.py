@@ -12,7 +12,7 @@ import ml_collections
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
-from lfbm_jax.runs import configuration, parts
+from lfbm_jax.runs import build, configuration
 
 # What may differ between commands on one work directory, because it does not change what a
 # training step computes.
@@ -97,8 +97,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
     if not (isinstance(config, dict) and {"data", "prior", "generator"} <= config.keys()):
         raise UserError(f"{path} is not the config of a run of this package")
-    config.pop("paper", None)  # Earlier versions kept the paper's figures among the settings.
-    return as_json(_completed(_with_tuples(config)))
+    return as_json(_upgraded(_with_tuples(config), workdir))
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -138,13 +137,29 @@ def as_json(tree: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(tree))
 
 
+def _upgraded(config: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+    """A config of an earlier version with the settings of this one, those that it lacks by default.
+
+    Raises:
+        UserError: its model's parameters have another form in this version.
+    """
+    config.pop("paper", None)  # Earlier versions kept the paper's figures among the settings.
+    baseline = config.pop("baseline", {"name": ""})["name"]
+    if baseline:
+        raise UserError(
+            f"--workdir={workdir} was made by a version in which {baseline} had other parameters;"
+            " train it again in another --workdir"
+        )
+    return _completed(config)
+
+
 def _completed(config: dict[str, Any]) -> dict[str, Any]:
     """The config with the settings that it lacks; a part has the defaults of its own module."""
     defaults = configuration.base().to_dict()
-    for section in parts.SECTIONS:
+    for section in build.SECTIONS:
         name = config.get(section, {}).get("name")
         if name:
-            defaults[section] = parts.defaults(section, name)
+            defaults[section] = build.defaults(section, name)
     return _merged(defaults, config)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
+from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -90,7 +91,7 @@ def run(
     lowest = np.argsort(score[tested])[:SHOWN]
     writer.picture(
         "lowest_scores",
-        plots.pairs(test.images[lowest] / 127.5 - 1, chains[0].reconstruction[lowest]),
+        plots.pairs(from_uint8(test.images[lowest]), chains[0].reconstruction[lowest]),
     )
 
     def of_test(score):
@@ -144,7 +145,7 @@ def _anomalies_for_80_20(data: Cache, test: Split, labels: tuple) -> Split:
 
 def _mse(images: np.ndarray, chains: list, which: np.ndarray) -> float:
     """Mean over chains, images and pixels of (x - g(z))^2, x in [-1, 1]."""
-    x = images[which] / 127.5 - 1
+    x = from_uint8(images[which])
     return float(np.mean([np.mean(np.square(x - c.reconstruction[which])) for c in chains]))
 
 

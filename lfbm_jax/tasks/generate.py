@@ -5,6 +5,7 @@ import time
 import ml_collections
 
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.metrics import fid
 from lfbm_jax.metrics.features import CHUNK
 from lfbm_jax.reports import plots
@@ -42,7 +43,7 @@ def run(
     milliseconds = 1e3 * (time.perf_counter() - begin)
     writer.describe(batch_size=settings.batch_size)
     writer.picture("samples", plots.grid(images[:GRID]))
-    real = data.train.spread(settings.num_images) / 127.5 - 1
+    real = from_uint8(data.train.spread(settings.num_images))
     figures = {
         "num_images": len(images),
         "num_training_images": len(real),

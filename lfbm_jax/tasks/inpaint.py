@@ -8,6 +8,7 @@ import numpy as np
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.metrics import fid, fills
 from lfbm_jax.metrics.features import chunks
 from lfbm_jax.reports import plots
@@ -59,7 +60,7 @@ def run(
     images = source.images[rows]
     mask = masks.parse(settings.mask, config.data.image_size, "task.inpaint.mask")
     visible = mask(config.seed, rows)
-    x, hidden = images / 127.5 - 1, visible == 0
+    x, hidden = from_uint8(images), visible == 0
     writer.describe(
         split=split,
         range="[-1, 1]",

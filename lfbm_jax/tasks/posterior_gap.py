@@ -20,10 +20,13 @@ import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache
-from lfbm_jax.inference import LogJoint, langevin
+from lfbm_jax.images.pixels import to_unit_range
+from lfbm_jax.inference import langevin
+from lfbm_jax.inference.base import LogJoint
 from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.layers import langevin_step
 from lfbm_jax.metrics.annealed_importance import anneal, log_evidence
-from lfbm_jax.model import Example, to_unit_range
+from lfbm_jax.model import Example
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -135,7 +138,7 @@ def chain_densities(
             keys = jax.random.split(steps_key, num_chains)
             z = jax.vmap(advance, in_axes=(0, 0, None))(keys, z, k - 1 - done)
         # The last step apart: its mean is what q_K is made of.
-        mean = z + 0.5 * chain.step_size**2 * jax.vmap(jax.grad(log_joint))(z)
+        mean = langevin_step.drift(z, jax.vmap(jax.grad(log_joint))(z), chain.step_size)
         z = mean + chain.step_size * jax.random.normal(noise_key, mean.shape, mean.dtype)
         found.append((jnp.mean(jax.vmap(log_joint)(z)), *_mixture(z, mean, chain.step_size)))
         done = k

@@ -4,6 +4,7 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -29,10 +30,10 @@ def run(
     split, source = data.scored
     images = source.spread(settings.num_images)
     inferred = model.infer(images, config.seed, settings.batch_size)
-    x = images / 127.5 - 1
+    x = from_uint8(images)
     writer.describe(split=split, range="[-1, 1]", inference=dict(config.eval_inference))
     writer.picture("reconstructions", plots.pairs(x[:SHOWN], inferred.reconstruction[:SHOWN]))
-    mean_image = np.mean(data.train.images, axis=0, dtype=np.float64) / 127.5 - 1
+    mean_image = from_uint8(np.mean(data.train.images, axis=0, dtype=np.float64))
     figures = {
         "num_images": len(x),
         "mse": float(np.mean(np.square(x - inferred.reconstruction))),

@@ -8,6 +8,7 @@ import ml_collections
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.metrics import fills
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
@@ -42,7 +43,7 @@ def run(
     masks_of = functools.partial(masks.of_training_images, config)
     rows = data.train.rows(settings.num_images)
     images, visible = data.train.images[rows], masks_of(rows)
-    x, hidden = images / 127.5 - 1, visible == 0
+    x, hidden = from_uint8(images), visible == 0
     occluded = x * visible
     writer.describe(
         split="train",

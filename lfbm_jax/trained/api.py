@@ -2,8 +2,6 @@
 
 import copy
 import functools
-import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +10,10 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from lfbm_jax import learning
 from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
-from lfbm_jax.model import Example, Model, Parameters, build, to_unit_range
-from lfbm_jax.runs.checkpoints import Checkpoints
-from lfbm_jax.runs.workdir import load_config
+from lfbm_jax.images.pixels import to_unit_range
+from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.trained import arrays
 from lfbm_jax.trained.programs import Inferred, Programs, Samples
 
@@ -72,6 +68,16 @@ class TrainedModel:
         """The same model with the moving average of its parameters, or None where none is kept."""
         return self.with_parameters(self._average, self.step) if self._average else None
 
+    @property
+    def parameters(self) -> Parameters:
+        """Alpha, beta and phi, on every device."""
+        return self._parameters
+
+    @property
+    def prior_is_fitted(self) -> bool:
+        """False for a prior that is fitted after training (RAE's, say), where that is to come."""
+        return self.model.prior.is_fitted(self._parameters.alpha)
+
     def sample(
         self, num: int, seed: int = 0, batch_size: int | None = None, first: int = 0
     ) -> Samples:
@@ -80,6 +86,7 @@ class TrainedModel:
         A sample depends on the seed and its number alone; `first` is the number of the first one.
         """
         arrays.check_count(num)
+        self._check_prior()
         index = np.arange(first, first + num, dtype=np.int32)
         sample = functools.partial(self._programs.sample, np.int32(seed))
         return self._map(sample, index, batch_size, "sampling")
@@ -198,7 +205,7 @@ class TrainedModel:
     @property
     def caveat(self) -> dict[str, str]:
         """What a report on incomplete images has to say of the model; {} where nothing."""
-        if not self.config.data.mask or getattr(self.model.inference, "takes_masks", False):
+        if not self.config.data.mask or self.model.inference.takes_masks:
             return {}
         return {
             "caveat": "an inference network learned from incomplete images, which the paper"
@@ -215,8 +222,17 @@ class TrainedModel:
 
         Up to a constant for an energy prior.
         """
+        self._check_prior()
         z = arrays.latents(z, self.config.model.latent_dim)
         return self._map(self._programs.log_prior, z, batch_size)
+
+    def _check_prior(self) -> None:
+        if not self.prior_is_fitted:
+            raise UserError(
+                f"the prior of this checkpoint, of step {self.step}, is not fitted yet: finish"
+                " training (the same command with --mode=train), or use --mode=evaluate, which"
+                " fits it first"
+            )
 
     def _map(
         self, function: Any, examples: Any, batch_size: int | None = None, what: str = ""
@@ -244,36 +260,6 @@ class TrainedModel:
             return one_example(self.model.prepare(parameters), example)
 
         return self._map(self._programs.on_devices(prepared), examples, batch_size, "images")
-
-
-def load(workdir: str | os.PathLike, step: int | None = None) -> TrainedModel:
-    """The trained model of a work directory.
-
-    Args:
-        workdir: where `lfbm_jax.main`, or `lfbm_jax.convert`, put it.
-        step: of the checkpoint; None for the newest.
-
-    Raises:
-        UserError: there is no such work directory or checkpoint, or it cannot be read.
-    """
-    config = load_config(pathlib.Path(workdir))
-    return restore(config, build(config), pathlib.Path(workdir), step)
-
-
-def restore(
-    config: ml_collections.ConfigDict,
-    model: Model,
-    workdir: pathlib.Path,
-    step: int | None = None,
-) -> TrainedModel:
-    """The same for a config and a model that are at hand already."""
-    checkpoints = Checkpoints(workdir, read_only=True)
-    template = jax.eval_shape(functools.partial(learning.init_state, config, model))
-    state = checkpoints.restore(template, step)
-    checkpoints.close()
-    if state is None:
-        raise UserError(f"--workdir={workdir}: no checkpoint there yet; train first (--mode=train)")
-    return TrainedModel(config, model, state.parameters, int(state.step), state.average)
 
 
 def _progress(batches: Any, total: int, what: str) -> Any:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax import precision
+from lfbm_jax.layers import precision
 
 SMALLEST_ANGLE = 1e-3  # radians; below, two directions are treated as parallel
 

@@ -7,10 +7,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from lfbm_jax import precision
 from lfbm_jax.devices import sharding
+from lfbm_jax.images.pixels import occlude, to_unit_range
 from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Model, occlude, to_unit_range
+from lfbm_jax.layers import precision
+from lfbm_jax.model import Model
 from lfbm_jax.trained.interpolation import between
 
 
@@ -60,7 +61,7 @@ class Programs:
         Else, as for an encoder, by `masked_inference` of the config: the Langevin dynamics that the
         prior and the generator define (section 4.3).
         """
-        if getattr(self._model.eval_inference, "takes_masks", False):
+        if self._model.eval_inference.takes_masks:
             return self._model.eval_inference
         return self._model.masked_inference
 

@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from lfbm_jax import model
 from lfbm_jax.costs.describe import describe, parameter_table
+from lfbm_jax.runs import build
 from tests.builders import experiment
 
 
 def described(name, variants=""):
     config = experiment(name, variants)
-    return describe(config, model.build(config))
+    return describe(config, build.model(config))
 
 
 def test_counts_at_256():
@@ -71,7 +71,7 @@ def test_shapes_account_for_every_parameter_and_it_is_json():
 def test_the_table_has_a_row_for_every_parameter_and_their_total():
     """LEBM on digits by hand: fully connected layers of 200, three transposed convolutions."""
     config = experiment("digits", "lebm")
-    built = model.build(config)
+    built = build.model(config)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in parameter_table(built).splitlines()

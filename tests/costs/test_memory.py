@@ -4,14 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.costs import memory
 from lfbm_jax.model import Example
+from lfbm_jax.runs import build
 from tests.builders import experiment, small_config
 
 
 def estimated(config, batch, device_bytes=16e9):
-    return memory.estimate(config, model.build(config), batch, device_bytes)
+    return memory.estimate(config, build.model(config), batch, device_bytes)
 
 
 def test_what_grows_with_what():
@@ -58,7 +59,7 @@ def test_estimate_against_the_plan_of_the_compiler(monkeypatch):
     config = experiment("svhn").copy_and_resolve_references()
     batch = 32
     config.train.batch_size = batch
-    built = model.build(config)
+    built = build.model(config)
     state = jax.eval_shape(lambda: learning.init_state(config, built))
     shape = (1, 1, batch)
     example = Example(

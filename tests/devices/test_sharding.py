@@ -14,8 +14,10 @@ PROGRAM = """
 import json, sys
 import jax, numpy as np
 jax.config.update("jax_enable_x64", {x64})
+from lfbm_jax.runs import build
 from lfbm_jax.devices import distributed, sharding
-from lfbm_jax import learning, model
+from lfbm_jax import learning
+from lfbm_jax.runs import build
 from lfbm_jax.trained.api import TrainedModel
 from lfbm_jax.images import masks
 from lfbm_jax.images.batches import Batches
@@ -33,7 +35,7 @@ config.optimizer.generator.learning_rate = config.optimizer.prior.learning_rate 
 config.data.mask = "salt_and_pepper:0.3"
 assert jax.device_count() == {devices}
 images = np.random.default_rng(0).integers(0, 256, (33, 8, 8, 1), dtype=np.uint8)
-built = model.build(config)
+built = build.model(config)
 visible = masks.of_training_images(config, np.arange(33))
 batches = Batches(Split(images, None), config.seed, config.train.batch_size, masks=visible)
 update = learning.make_update(config, built, batches.steps_per_epoch)

@@ -111,3 +111,21 @@ def test_operations_of_one_image():
 def test_layers_that_cannot_be_built(shape, layers, named):
     with pytest.raises(UserError, match=named):
         Generator(5, shape, None, layers)
+
+
+def test_spectral_norm_divides_every_kernel_by_its_largest_singular_value():
+    layers = ((3, 2, 1, 0), (4, 4, 2, 1), (1, 4, 2, 1))
+    plain = Generator(5, (8, 8, 1), None, layers)
+    normalized = Generator(5, (8, 8, 1), None, layers, spectral_norm=True)
+    beta = invented(plain.init)
+    z = jnp.arange(5.0)
+    by_hand = {
+        name: {
+            **layer,
+            "kernel": layer["kernel"]
+            / np.linalg.norm(layer["kernel"].reshape(-1, layer["kernel"].shape[-1]), 2),
+        }
+        for name, layer in beta.items()
+    }
+    found = normalized.apply(normalized.prepare(beta), z)
+    np.testing.assert_allclose(found, plain.apply(plain.prepare(by_hand), z), atol=1e-6)

@@ -10,21 +10,21 @@ import optax
 import pytest
 import scipy.stats
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference.encoder import Inference
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers import convolutions
-from lfbm_jax.model import Example, Model, Parameters
-from lfbm_jax.priors import gaussian
+from lfbm_jax.model import Example, Parameters
+from lfbm_jax.runs import build
 from tests.builders import invented, small_config
-from tests.linear_gaussian import LinearGenerator, posterior
+from tests.linear_gaussian import linear_model, posterior
 from tests.rounding import assert_close
 
 D, SHAPE, SIGMA, LAYERS = 3, (4, 4, 1), 0.8, ((2, 4, 2, 1),)
 ENCODER = Inference(D, SHAPE, None, LAYERS)
-MODEL = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), ENCODER, ENCODER, SIGMA)
+MODEL = linear_model(D, SHAPE, SIGMA, ENCODER, ENCODER)
 RANDOM = np.random.default_rng(0)
 X = RANDOM.uniform(-1, 1, SHAPE)
 
@@ -46,8 +46,8 @@ def elbos(parameters, num=4000):
     def one(key):
         keys = {"inference": key, "prior_loss": key}
         example = Example(jnp.asarray(X), jnp.zeros((), int), jnp.ones(()))
-        loss, metrics = learning.objective(MODEL, parameters, parameters, keys, example)
-        return -loss, metrics["elbo"]
+        found = MODEL.objective.loss(MODEL, parameters, parameters, keys, example)
+        return -found.value, found.metrics["elbo"]
 
     found, logged = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), num))
     assert_close(found, logged, roundings=10)
@@ -114,7 +114,8 @@ def test_gradient_in_phi_is_that_of_the_reparameterised_objective():
         keys = {"inference": jax.random.key(1), "prior_loss": jax.random.key(1)}
         example = Example(jnp.asarray(X), jnp.zeros((), int), jnp.ones(()))
         moved = point._replace(phi=phi)
-        return learning.objective(MODEL, moved, jax.lax.stop_gradient(moved), keys, example)[0]
+        frozen = jax.lax.stop_gradient(moved)
+        return MODEL.objective.loss(MODEL, moved, frozen, keys, example).value
 
     def ahead(h):
         return loss(jax.tree.map(lambda p, v: p + h * v, point.phi, direction))
@@ -140,7 +141,7 @@ def test_several_updates_of_prior_and_encoder_for_one_of_the_generator():
             key = key_for(config.seed, Purpose.INFERENCE, 0, index, repeat)
             keys = {"inference": key, "prior_loss": key}
             example = Example(image / 127.5 - 1, index, jnp.ones(()))
-            return learning.objective(MODEL, moved, moved, keys, example)[0]
+            return MODEL.objective.loss(MODEL, moved, moved, keys, example).value
 
         return jnp.mean(jax.vmap(one)(indices, images))
 
@@ -209,9 +210,9 @@ def test_a_config_without_layers_and_an_evaluation_that_does_not_fit():
     encoder = functools.partial(dict, name="encoder", noise=True)
     config.inference = encoder(layers=())
     with pytest.raises(UserError, match=r"inference\.layers is empty"):
-        model.build(config)
+        build.model(config)
     config.inference = encoder(layers=((4, 4, 2, 1),))
-    assert model.build(config).eval_inference.num_steps == 3
+    assert build.model(config).eval_inference.num_steps == 3
     config.eval_inference = encoder(layers=((6, 4, 2, 1),))
     with pytest.raises(UserError, match=r"^eval_inference: its network differs"):
-        model.build(config)
+        build.model(config)

@@ -7,12 +7,11 @@ import pytest
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference.langevin import Inference
-from lfbm_jax.model import Model, Parameters
-from lfbm_jax.priors import gaussian
-from tests.linear_gaussian import LinearGenerator, posterior
+from lfbm_jax.model import Parameters
+from tests.linear_gaussian import linear_model, posterior
 
 D, SIGMA = 3, 0.8
-MODEL = Model(gaussian.Prior(D), LinearGenerator(D, (2, 2, 1)), None, None, SIGMA)
+MODEL = linear_model(D, (2, 2, 1), SIGMA)
 RANDOM = np.random.default_rng(0)
 BETA = {"matrix": RANDOM.normal(size=(4, D)), "bias": RANDOM.normal(size=4)}
 X = RANDOM.normal(size=(2, 2, 1))

@@ -7,18 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.batches import Batches
 from lfbm_jax.images.cache import Split
 from lfbm_jax.inference.persistent import Inference
 from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Model
-from lfbm_jax.priors import gaussian
+from lfbm_jax.runs import build
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests.builders import experiment, small_config
-from tests.linear_gaussian import LinearGenerator
+from tests.linear_gaussian import linear_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), dtype=np.uint8)
 
@@ -31,7 +30,7 @@ def make_config():
 
 CONFIG = make_config()
 CHAIN = Inference(5, num_steps=2, step_size=0.1)
-MODEL = Model(gaussian.Prior(5), LinearGenerator(5, (8, 8, 1)), CHAIN, CHAIN, 0.5)
+MODEL = linear_model(5, (8, 8, 1), 0.5, CHAIN, CHAIN)
 BATCHES = Batches(Split(IMAGES, None), CONFIG.seed, CONFIG.train.batch_size)
 
 
@@ -129,14 +128,14 @@ def test_mirror_images_have_no_chain_of_their_own():
     config = experiment("digits", "persistent")
     config.data.horizontal_flip = True
     with pytest.raises(UserError, match=r"^data\.horizontal_flip=True: persistent chains"):
-        model.build(config)
+        build.model(config)
     config.data.horizontal_flip = False
-    assert model.build(config).inference.keeps_chains
+    assert build.model(config).inference.keeps_chains
     other = experiment("digits")
     other.data.horizontal_flip = True
-    model.build(other)  # chains that begin anew
+    build.model(other)  # chains that begin anew
 
 
 def test_other_inference_keeps_nothing():
     config = small_config()
-    assert learning.init_state(config, model.build(config), 9).chains == ()
+    assert learning.init_state(config, build.model(config), 9).chains == ()

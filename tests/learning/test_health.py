@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from lfbm_jax import model
 from lfbm_jax.data import Cache, Split
 from lfbm_jax.learning import health
 from lfbm_jax.learning.health import Monitor
-from lfbm_jax.runs import train
+from lfbm_jax.runs import build, train
 from tests.builders import small_config
 
 # Images that the generator below can learn: tanh of a linear function of two coordinates.
@@ -54,7 +53,7 @@ PROVOKED = {
 def test_a_run_that_goes_wrong_says_so_once(problem, tmp_path, capsys):
     settings, knob = PROVOKED[problem]
     config = config_with(**settings)
-    train.train(config, model.build(config), Cache(IMAGES, None, tmp_path), tmp_path)
+    train.train(config, build.model(config), Cache(IMAGES, None, tmp_path), tmp_path)
     found = {line["problem"]: line["message"] for line in health.read(tmp_path)}
     assert len(found) == len(health.read(tmp_path))
     if problem is None:

@@ -13,15 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import scipy.stats
 
 from lfbm_jax import learning
 from lfbm_jax.devices import sharding
-from lfbm_jax.inference import Posterior
 from lfbm_jax.inference.langevin import Inference
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model, Parameters
-from lfbm_jax.priors import glow
+from lfbm_jax.objectives import variational
+from lfbm_jax.priors import gaussian, glow
 from tests.builders import invented, small_config
 from tests.linear_gaussian import LinearGenerator
 
@@ -56,6 +55,7 @@ MODEL = Model(
     inference=LookingInference(3, num_steps=3, step_size=0.3),
     eval_inference=None,
     sigma=SIGMA,
+    objective=variational.Objective(),
 )
 
 
@@ -353,7 +353,7 @@ NORMS = {"prior": 0.25, "generator": 4.0}
 
 
 def test_init_state_is_a_function_of_the_seed():
-    small = dataclasses.replace(MODEL, prior=LinearPriorDouble())
+    small = dataclasses.replace(MODEL, prior=gaussian.Prior(3))
     config = make_config()
     first, again = (learning.init_state(config, small) for _ in range(2))
     assert_identical(first, again)
@@ -363,92 +363,6 @@ def test_init_state_is_a_function_of_the_seed():
     other.seed = 12
     matrix = learning.init_state(other, small).parameters.beta["matrix"]
     assert np.any(matrix != first.parameters.beta["matrix"])
-
-
-@dataclasses.dataclass(frozen=True)
-class LinearPriorDouble:
-    """p(z) = N(z; alpha, I) up to a constant, with a loss that uses its key."""
-
-    normalized = False
-
-    def init(self, key):
-        return jax.random.normal(key, (3,))
-
-    def prepare(self, alpha):
-        return alpha
-
-    def log_prob(self, prepared, z):
-        return -0.5 * jnp.sum((z - prepared) ** 2)
-
-    def loss(self, prepared, key, z):
-        return -self.log_prob(prepared, z) + jnp.sum(jax.random.normal(key, (3,)) * prepared)
-
-
-@dataclasses.dataclass(frozen=True)
-class ReparameterisedDouble:
-    """z = phi + noise + grad log p(z, x) at 0, with log q = sum(phi^2): not stopped anywhere."""
-
-    def infer(self, phi, key, example, log_joint, start=None):
-        slope = jax.grad(lambda z: sum(log_joint(z)))(jnp.zeros(3))
-        return Posterior(phi + jax.random.normal(key, (3,)) + slope, jnp.sum(phi**2), {"one": 1.0})
-
-
-def test_objective_of_any_prior_and_inference():
-    """-log p(x|z) + prior.loss + log q: value, metrics, and which way gradients flow.
-
-    Through z they reach phi; what inference climbs is frozen, so none reaches beta that way.
-    """
-    random = np.random.default_rng(0)
-    generator = LinearGenerator(3, SHAPE)
-    model = Model(LinearPriorDouble(), generator, ReparameterisedDouble(), None, SIGMA)
-    parameters = Parameters(
-        random.normal(size=3),
-        {"matrix": random.normal(size=(6, 3)), "bias": random.normal(size=6)},
-        random.normal(size=3),
-    )
-    x = random.uniform(-1, 1, SHAPE)
-    mask = np.array([[[1.0], [1.0], [0.0]], [[1.0], [0.0], [1.0]]])
-    keys = {"inference": jax.random.key(1), "prior_loss": jax.random.key(2)}
-    example = Example(x, 0, 1.0, mask)
-
-    @jax.jit
-    def evaluate(parameters):
-        def loss(prepared):
-            frozen = jax.lax.stop_gradient(prepared)
-            return learning.objective(model, prepared, frozen, keys, example)
-
-        return jax.value_and_grad(loss, has_aux=True)(parameters)
-
-    (loss, metrics), gradient = evaluate(parameters)
-
-    alpha, beta, phi = parameters
-    matrix, visible = beta["matrix"], mask.ravel()
-    residual = lambda z: x.ravel() - matrix @ z - beta["bias"]  # noqa: E731
-    noise, loss_noise = (np.asarray(jax.random.normal(keys[k], (3,))) for k in keys)
-    slope = alpha + matrix.T @ (visible * residual(np.zeros(3))) / SIGMA**2
-    z = phi + noise + slope
-    seen = visible == 1
-    log_p_x_given_z = scipy.stats.norm(scale=SIGMA).logpdf(residual(z))[seen].sum()
-    log_p_z = -0.5 * np.sum((z - alpha) ** 2)
-    prior_loss = -log_p_z + np.sum(loss_noise * alpha)
-    np.testing.assert_allclose(loss, -log_p_x_given_z + prior_loss + np.sum(phi**2))
-    expected = {
-        "loss_generator": -log_p_x_given_z,
-        "loss_prior": prior_loss,
-        "log_joint": log_p_z + log_p_x_given_z,
-        "mse": np.mean(residual(z)[seen] ** 2),
-        "one": 1.0,
-    }
-    assert metrics.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(metrics[name], value, err_msg=name)
-
-    weighted = visible * residual(z) / SIGMA**2
-    of_z = (z - alpha) - matrix.T @ weighted
-    np.testing.assert_allclose(gradient.phi, of_z + 2 * phi)
-    np.testing.assert_allclose(gradient.alpha, -(z - alpha) + loss_noise)
-    np.testing.assert_allclose(gradient.beta["bias"], -weighted)
-    np.testing.assert_allclose(gradient.beta["matrix"], -np.outer(weighted, z))
 
 
 def test_hidden_pixels_are_not_looked_at():

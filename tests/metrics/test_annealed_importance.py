@@ -7,9 +7,8 @@ import pytest
 import scipy.stats
 
 from lfbm_jax.metrics.annealed_importance import anneal, log_evidence
-from lfbm_jax.model import Model, Parameters
-from lfbm_jax.priors import gaussian
-from tests.linear_gaussian import LinearGenerator, posterior
+from lfbm_jax.model import Parameters
+from tests.linear_gaussian import linear_model, posterior
 
 SIGMA, SHAPE, D = 0.3, (2, 3, 1), 3
 
@@ -21,7 +20,7 @@ def _float64():
 
 
 def test_log_evidence_and_ends_are_those_of_a_linear_gaussian_model():
-    model = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), None, None, SIGMA)
+    model = linear_model(D, SHAPE, SIGMA)
     random = np.random.default_rng(0)
     beta = {"matrix": random.normal(size=(6, D)), "bias": random.normal(size=6)}
     x = random.normal(size=(2, *SHAPE))

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lfbm_jax.images.pixels import to_uint8
 from lfbm_jax.metrics import features
 from lfbm_jax.metrics.features import Extractor, Summary, chunks
-from lfbm_jax.reports import plots
 from tests.rounding import assert_close
 
 
@@ -51,7 +51,7 @@ def test_any_number_of_devices(run_python):
 
 def test_samples_are_seen_as_an_image_file_would_hold_them(extractor):
     x = np.random.default_rng(1).uniform(-1, 1, (4, 5, 5, 1)).astype(np.float32)
-    for ours, stored in zip(extractor(x), extractor(plots.to_uint8(x)), strict=True):
+    for ours, stored in zip(extractor(x), extractor(to_uint8(x)), strict=True):
         np.testing.assert_array_equal(ours, stored)
 
 

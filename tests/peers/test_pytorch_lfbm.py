@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import benchmark, learning, model
+from lfbm_jax import benchmark, learning
 from lfbm_jax.devices import sharding
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example
+from lfbm_jax.runs import build
 from tests.builders import perturbed, small_config
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, the benchmark's peer")
@@ -23,7 +24,7 @@ def test_one_step_of_the_peer_equals_ours():
         config = small_config()
         config.train.batch_size = BATCH
         config.generator.layers = ((16, 3, 1, 0), (32, 4, 2, 1), (1, 3, 1, 0))
-        built = model.build(config)
+        built = build.model(config)
         state = learning.init_state(config, built)
         state = state._replace(parameters=perturbed(state.parameters))
         before = jax.device_get(state.parameters)

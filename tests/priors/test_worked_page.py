@@ -10,7 +10,7 @@ import pytest
 
 from lfbm_jax import priors
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import parts
+from lfbm_jax.runs import build
 from tests import test_contracts, trial
 from tests.builders import ROOT, experiment
 
@@ -56,4 +56,4 @@ def test_a_mixture_of_none_is_refused(files):
     config = experiment("digits", f"prior={NAME}")
     config.prior.num_components = 0
     with pytest.raises(UserError, match=r"prior\.num_components=0"):
-        parts.build(config, "prior", latent_dim=4)
+        build.part(config, "prior", latent_dim=4)

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lfbm_jax.images.pixels import to_uint8
 from lfbm_jax.reports import plots
 
 
@@ -28,21 +29,21 @@ def cells(picture, rows, columns):
 
 def test_to_uint8_undoes_the_scaling_of_images():
     values = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(plots.to_uint8(values / 127.5 - 1), values)
+    np.testing.assert_array_equal(to_uint8(values / 127.5 - 1), values)
     np.testing.assert_array_equal(
-        plots.to_uint8(values.astype(np.float32) / np.float32(127.5) - 1), values
+        to_uint8(values.astype(np.float32) / np.float32(127.5) - 1), values
     )
 
 
 def test_to_uint8_clips():
-    clipped = plots.to_uint8(np.array([-7.0, -1.001, 1.001, 2.5]))
+    clipped = to_uint8(np.array([-7.0, -1.001, 1.001, 2.5]))
     np.testing.assert_array_equal(clipped, [0, 0, 255, 255])
 
 
 def test_grid_runs_along_rows_and_leaves_the_rest_white():
     values = np.linspace(-1, 0.8, 7)
     picture = plots.grid(plain(values), columns=3)
-    expected = np.append(plots.to_uint8(values), [255, 255]).reshape(3, 3)
+    expected = np.append(to_uint8(values), [255, 255]).reshape(3, 3)
     np.testing.assert_array_equal(cells(picture, 3, 3), np.stack([expected] * 3, axis=-1))
 
 
@@ -67,7 +68,7 @@ def test_grid_keeps_every_pixel_and_channel():
     inside = picture[plots.GAP : -plots.GAP, plots.GAP : -plots.GAP]
     for corner in (0, factor - 1):
         corners = inside[corner::factor, corner::factor]
-        np.testing.assert_array_equal(corners, plots.to_uint8(image[0]))
+        np.testing.assert_array_equal(corners, to_uint8(image[0]))
 
 
 def test_large_images_are_not_enlarged():
@@ -88,12 +89,12 @@ def test_pairs_put_originals_above_their_reconstructions():
     picture = plots.pairs(plain(originals), plain(-0.5 * originals), columns=5)
     # 13 is cut to two whole rows of 5.
     expected = [originals[:5], -0.5 * originals[:5], originals[5:10], -0.5 * originals[5:10]]
-    np.testing.assert_array_equal(cells(picture, 4, 5)[..., 0], plots.to_uint8(np.stack(expected)))
+    np.testing.assert_array_equal(cells(picture, 4, 5)[..., 0], to_uint8(np.stack(expected)))
 
 
 def test_pairs_of_less_than_a_row():
     picture = plots.pairs(plain([-1.0, 0.0]), plain([0.5, 0.6]), columns=10)
-    expected = plots.to_uint8(np.array([[-1.0, 0.0], [0.5, 0.6]]))
+    expected = to_uint8(np.array([[-1.0, 0.0], [0.5, 0.6]]))
     np.testing.assert_array_equal(cells(picture, 2, 2)[..., 0], expected)
 
 

@@ -14,8 +14,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 import lfbm_jax
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.errors import UserError
+from lfbm_jax.runs import build
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests import trial
 
@@ -25,13 +26,14 @@ FROZEN = sorted(path.parent for path in TESTS.glob("frozen/*/config.json"))
 PROGRAM = """
 import pathlib, shutil, sys
 import jax, numpy as np
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.errors import UserError
+from lfbm_jax.runs import build
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests.builders import experiment
 
 config = experiment("digits", "smoke")
-state = learning.init_state(config, model.build(config))
+state = learning.init_state(config, build.model(config))
 folder = pathlib.Path(sys.argv[1])
 checkpoints = Checkpoints(folder)
 checkpoints.save(state)
@@ -79,7 +81,7 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(
 @pytest.fixture(scope="module")
 def state():
     config = trial.config_of(pathlib.Path("run"))
-    return jax.device_get(learning.init_state(config, model.build(config)))
+    return jax.device_get(learning.init_state(config, build.model(config)))
 
 
 @pytest.fixture
@@ -237,7 +239,7 @@ def test_a_checkpoint_of_two_devices_is_sampled_on_one(tmp_path, run_python):
         run = pathlib.Path({str(tmp_path)!r})
         config = trial.config_of(run)
         workdir.claim(run, config)
-        state = sharding.replicate(learning.init_state(config, model.build(config)))
+        state = sharding.replicate(learning.init_state(config, build.model(config)))
         assert len(state.step.sharding.device_set) == 2
         Checkpoints(run).save(state)
         """,

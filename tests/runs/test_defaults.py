@@ -2,7 +2,7 @@
 
 import pytest
 
-from lfbm_jax.runs import parts
+from lfbm_jax.runs import build
 
 ENERGY = {"hidden_width": 200, "num_layers": 3, "num_steps": 60, "step_size": 0.4}
 DEFAULTS = {
@@ -14,30 +14,26 @@ DEFAULTS = {
     ("inference", "persistent"): {"num_steps": 20, "step_size": 0.1, "noise": True},
     ("inference", "encoder"): {"noise": True},
     ("inference", "iaf"): {"flow_steps": 5, "hidden_width": 200, "noise": True},
-    ("baseline", "rae"): {
+    ("inference", "sri"): {"noise": False, "tune_every": 20, "tune_images": 8},
+    ("prior", "layered"): {"num_layers": 1, "hidden_width": 128},
+    ("prior", "mixture"): {"num_components": 10},
+    ("prior", "second_stage"): {
+        "hidden_width": 256,
+        "num_epochs": 50,
+        "batch_size": 100,
+        "learning_rate": 1e-3,
+    },
+    ("objective", "rae"): {
         "regularizer": "gradient_penalty",
         "regularizer_weight": 1e-3,
         "latent_weight": 1e-2,
-        "num_components": 10,
-    },
-    ("baseline", "two_stage_vae"): {
-        "hidden_width": 256,
-        "num_steps": 3000,
-        "batch_size": 256,
-        "learning_rate": 1e-3,
-    },
-    ("baseline", "sri"): {
-        "num_layers": 1,
-        "hidden_width": 128,
-        "tune_every": 20,
-        "tune_images": 8,
     },
 }
 
 
 @pytest.mark.parametrize(("section", "name"), DEFAULTS)
 def test_defaults_are_these(section, name):
-    found = parts.defaults(section, name)
+    found = build.defaults(section, name)
     expected = DEFAULTS[section, name]
     assert {key: found[key] for key in expected} == expected
 
@@ -57,4 +53,4 @@ TASKS = {
 
 @pytest.mark.parametrize("name", TASKS)
 def test_settings_of_tasks_are_these(name):
-    assert parts.task_settings("SETTINGS")[name] == TASKS[name]
+    assert build.task_settings("SETTINGS")[name] == TASKS[name]

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from lfbm_jax import model
 from lfbm_jax.data import prepare
-from lfbm_jax.trained import api
+from lfbm_jax.runs import build, restore
 from tests.builders import experiment
 
 
@@ -33,7 +32,7 @@ def figures(folder, name):
 
 def test_every_task_is_run_with_the_averaged_parameters_too(run):
     folder, config = run
-    trained = api.restore(config, model.build(config), folder)
+    trained = restore.trained(config, build.model(config), folder)
     images = prepare(config.data).test.spread(config.task.reconstruct.num_images)
     for parameters, name in ((trained, "reconstruct"), (trained.averaged, "reconstruct_averaged")):
         inferred = parameters.infer(images, config.seed, config.task.reconstruct.batch_size)
@@ -48,8 +47,8 @@ def test_every_task_is_run_with_the_averaged_parameters_too(run):
 
 def test_the_average_is_restored_with_the_checkpoint(run):
     folder, config = run
-    built = model.build(config)
-    first, last = (api.restore(config, built, folder, step) for step in (1, 2))
+    built = build.model(config)
+    first, last = (restore.trained(config, built, folder, step) for step in (1, 2))
     parameters = [jax.device_get(t._parameters) for t in (first, last, last.averaged)]
     # After two steps the weights are 1 and 0.9, divided by their sum.
     expected = jax.tree.map(lambda a, b: (0.9 * a + b) / 1.9, *parameters[:2])

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import train, workdir, writers
+from lfbm_jax.runs import build, train, workdir, writers
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests import trial
 from tests.builders import experiment
@@ -239,7 +239,7 @@ def test_looking_at_a_run_leaves_a_half_written_checkpoint_alone(uninterrupted, 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     config = experiment("digits", "smoke")
-    state = learning.init_state(config, model.build(config))
+    state = learning.init_state(config, build.model(config))
     bad = jax.tree.map(np.asarray, state)
     bad.parameters.beta["layer_0"]["bias"] = np.full_like(
         bad.parameters.beta["layer_0"]["bias"], np.nan

@@ -12,16 +12,16 @@ from PIL import Image
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache, Split
-from lfbm_jax.inference import Posterior, langevin
-from lfbm_jax.model import Model, Parameters
-from lfbm_jax.priors import gaussian
+from lfbm_jax.inference import base, langevin
+from lfbm_jax.inference.base import Posterior
+from lfbm_jax.model import Parameters
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.runs import configuration
 from lfbm_jax.tasks import inpaint
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
-from tests.linear_gaussian import LinearGenerator, posterior
+from tests.linear_gaussian import linear_model, posterior
 from tests.rounding import assert_close
 
 D, SHAPE, SIGMA = 3, (4, 4, 3), 0.8
@@ -32,12 +32,8 @@ MASKS = RANDOM.integers(0, 2, (5, 4, 4, 1), dtype=np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderDouble:
+class EncoderDouble(base.Inference):
     """Needs whole images; z tells the mean of the one it was given."""
-
-    def init(self, key):
-        del key
-        return {}
 
     def infer(self, phi, key, example, log_joint, start=None):
         z = jnp.full(D, jnp.mean(example.image))
@@ -57,10 +53,8 @@ def trained(inference):
     config = small_config()
     config.model.latent_dim = D
     config.data.update({"image_size": SHAPE[0], "channels": SHAPE[2]})
-    generator = LinearGenerator(D, SHAPE)
-    model = Model(
-        gaussian.Prior(D), generator, inference, inference, SIGMA, masked_inference=CHAIN
-    )
+    model = linear_model(D, SHAPE, SIGMA, inference, inference)
+    model = dataclasses.replace(model, masked_inference=CHAIN)
     return TrainedModel(config, model, Parameters({}, BETA, {}), 0)
 
 
@@ -92,7 +86,7 @@ def test_chains_start_apart_and_are_repeatable():
 
 
 def test_where_inference_needs_whole_images_langevin_dynamics_takes_over():
-    model = trained(EncoderDouble())
+    model = trained(EncoderDouble(D))
     assert model.masked_inference == CHAIN
     found = model.infer(IMAGES, masks=MASKS).z
     expected = trained(model.masked_inference).infer(IMAGES, masks=MASKS).z
@@ -101,7 +95,7 @@ def test_where_inference_needs_whole_images_langevin_dynamics_takes_over():
 
 
 def test_hidden_pixels_are_grey_for_whoever_looks_at_them():
-    model = trained(EncoderDouble())
+    model = trained(EncoderDouble(D))
     found = model.infer(IMAGES, masks=MASKS, training_settings=True).z
     expected = np.mean(MASKS * (IMAGES / 127.5 - 1), axis=(1, 2, 3))
     np.testing.assert_allclose(found, np.repeat(expected[:, None], D, axis=1))

@@ -6,12 +6,11 @@ import pytest
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.inference.langevin import Inference
-from lfbm_jax.model import Model, Parameters
-from lfbm_jax.priors import gaussian
+from lfbm_jax.model import Parameters
 from lfbm_jax.runs import configuration
 from lfbm_jax.tasks.posterior_gap import chain_densities
 from tests.builders import small_config
-from tests.linear_gaussian import LinearGenerator, posterior
+from tests.linear_gaussian import linear_model, posterior
 
 SIGMA, SHAPE, D, STEP = 0.6, (2, 3, 1), 2, 0.4
 NUM_STEPS = (1, 2, 5, 40)
@@ -39,8 +38,7 @@ def exact_gaps(mean, precision):
 
 def test_bounds_enclose_the_exact_gap():
     random = np.random.default_rng(0)
-    generator = LinearGenerator(D, SHAPE)
-    model = Model(gaussian.Prior(D), generator, None, None, SIGMA)
+    model = linear_model(D, SHAPE, SIGMA)
     beta = {"matrix": 0.6 * random.normal(size=(6, D)), "bias": random.normal(size=6)}
     x = random.normal(size=SHAPE)
     chain = Inference(D, num_steps=1, step_size=STEP)

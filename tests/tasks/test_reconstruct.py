@@ -8,13 +8,12 @@ import pytest
 
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference import langevin
-from lfbm_jax.model import Model, Parameters
-from lfbm_jax.priors import gaussian
+from lfbm_jax.model import Parameters
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.tasks import reconstruct
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
-from tests.linear_gaussian import LinearGenerator
+from tests.linear_gaussian import linear_model
 
 D, SHAPE = 3, (6, 6, 1)
 
@@ -32,7 +31,7 @@ def run(tmp_path):
         rows = [0, 2, 4, 6]  # 4 of 9, spread.
         with jax.enable_x64(True):
             inference = langevin.Inference(D, num_steps=20, step_size=0.2)
-            model = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), None, inference, 0.8)
+            model = linear_model(D, SHAPE, 0.8, None, inference)
             beta = {"matrix": random.normal(size=(36, D)), "bias": random.normal(size=36)}
             trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
             writer = ReportWriter(tmp_path, "reconstruct", 0, config)

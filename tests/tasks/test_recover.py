@@ -13,14 +13,13 @@ from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference import langevin
 from lfbm_jax.metrics import fills
-from lfbm_jax.model import Model, Parameters, build
-from lfbm_jax.priors import gaussian
+from lfbm_jax.model import Parameters
 from lfbm_jax.reports.report import ReportWriter
-from lfbm_jax.runs import configuration
+from lfbm_jax.runs import build, configuration
 from lfbm_jax.tasks import recover
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import experiment, small_config
-from tests.linear_gaussian import LinearGenerator
+from tests.linear_gaussian import linear_model
 
 D, SHAPE = 3, (6, 6, 1)
 
@@ -34,7 +33,7 @@ def test_figures_of_the_task(tmp_path):
     config.task.recover.update({"num_images": 4, "batch_size": 3})
     with jax.enable_x64(True):
         inference = langevin.Inference(D, num_steps=20, step_size=0.2)
-        model = Model(gaussian.Prior(D), LinearGenerator(D, SHAPE), None, inference, 0.8)
+        model = linear_model(D, SHAPE, 0.8, inference, inference)
         beta = {"matrix": random.normal(size=(36, D)), "bias": random.normal(size=36)}
         trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
         writer = ReportWriter(tmp_path, "recover", 0, config)
@@ -81,7 +80,7 @@ def test_an_encoder_that_learned_from_occluded_images_says_so():
     cases = {"vae,mask=random_box:4": True, "vae": False, "mask=random_box:4": False}
     for variants, said in cases.items():
         config = experiment("digits", variants)
-        trained = TrainedModel(config, build(config), Parameters({}, {}, {}), 0)
+        trained = TrainedModel(config, build.model(config), Parameters({}, {}, {}), 0)
         assert ("incapable" in trained.caveat.get("caveat", "")) == said
 
 

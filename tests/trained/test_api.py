@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 import lfbm_jax
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import workdir
+from lfbm_jax.runs import build, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
 from lfbm_jax.trained import api, interpolation
 from tests.builders import invented, small_config
@@ -27,7 +27,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 def make_run(folder, config=None):
     """A work directory with checkpoints 3 and 5 of invented parameters."""
     config = (config or small_config()).lock()
-    built = model.build(config)
+    built = build.model(config)
     workdir.claim(folder, config)
     checkpoints = Checkpoints(folder)
     for step in (3, 5):
@@ -203,7 +203,7 @@ def test_interpolation_joins_the_reconstructions(trained, images):
 def test_interpolation_goes_through_every_flow(images, prior):
     config = small_config()
     config.prior = {"name": prior, "num_steps": 2, "hidden_width": 4}
-    built = model.build(config)
+    built = build.model(config)
     trained = api.TrainedModel(config, built, invented(built.init), step=0)
     found = trained.interpolate(images[:1], images[1:2], num=3)
     for end, x in ((0, images[:1]), (-1, images[1:2])):
@@ -213,7 +213,7 @@ def test_interpolation_goes_through_every_flow(images, prior):
 def test_interpolation_without_a_flow(images):
     config = small_config()
     config.prior = {"name": "gaussian"}
-    built = model.build(config)
+    built = build.model(config)
     trained = api.TrainedModel(config, built, invented(built.init), step=0)
     found = trained.interpolate(images[:1], images[1:2], num=3)
     z = trained.infer(images[:2]).z
@@ -290,7 +290,7 @@ def test_a_networks_products_are_as_precise_as_the_config_says(run):
     for precision, expected in (("float32", "HIGHEST"), ("bfloat16", "DEFAULT")):
         config = small_config()
         config.precision = precision
-        built = model.build(config)
+        built = build.model(config)
         trained = api.TrainedModel(config, built, invented(built.init), step=0)
         z = sharding.replicate(np.ones((jax.local_device_count(), 1, 5), np.float32))
         for program, wanted in (("log_prior", "HIGHEST"), ("decode", expected)):

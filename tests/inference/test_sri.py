@@ -5,15 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import model as models
-from lfbm_jax.baselines.sri import FACTORS, Baseline, Layers
 from lfbm_jax.errors import UserError
-from lfbm_jax.inference import langevin
-from lfbm_jax.model import Example, Model, Parameters
-from lfbm_jax.priors import gaussian
-from lfbm_jax.runs import parts
-from tests.builders import invented, small_config
-from tests.linear_gaussian import LinearGenerator, posterior
+from lfbm_jax.inference import sri
+from lfbm_jax.model import Example, Parameters
+from lfbm_jax.runs import build
+from tests.builders import small_config
+from tests.linear_gaussian import linear_model, posterior
 
 D, SHAPE, SIGMA, K = 2, (2, 3, 1), 0.6, 6
 
@@ -24,10 +21,9 @@ def _float64():
         yield
 
 
-def adapted(step_size, dim=D, **settings):
-    chain = langevin.Inference(dim, num_steps=K, step_size=step_size, noise=False)
-    model = Model(gaussian.Prior(dim), LinearGenerator(dim, SHAPE), chain, chain, SIGMA)
-    return Baseline(dim, **settings).adapt(model)
+def sri_model(step_size):
+    chain = sri.Inference(D, num_steps=K, step_size=step_size)
+    return linear_model(D, SHAPE, SIGMA, chain, chain)
 
 
 def linear_parameters():
@@ -57,7 +53,7 @@ def exact_bound(beta, x, step_size):
 
 
 def test_bound_of_a_linear_gaussian_model():
-    model, beta = adapted(0.25), linear_parameters()
+    model, beta = sri_model(0.25), linear_parameters()
     x = np.random.default_rng(1).normal(size=SHAPE)
 
     @jax.jit
@@ -74,7 +70,7 @@ def test_bound_of_a_linear_gaussian_model():
 @pytest.mark.parametrize("first", [0.05, 0.35])
 def test_search_finds_the_step_size_of_the_greatest_bound(first):
     """From below and from above, where no ascent has gone past the mode yet."""
-    model, beta = adapted(first), linear_parameters()
+    model, beta = sri_model(first), linear_parameters()
     examples = some_examples(40)
     tune = model.inference.tuner(model)
     phi = jax.jit(model.inference.init)(jax.random.key(0))
@@ -85,25 +81,25 @@ def test_search_finds_the_step_size_of_the_greatest_bound(first):
     x = examples.image / 127.5 - 1
     mean = [np.mean([exact_bound(beta, image, s)[0] for image in x]) for s in grid]
     best = grid[np.argmax(mean)]
-    assert FACTORS[0] < np.exp(phi["log_step_size"]) / best < FACTORS[-1]
+    assert sri.FACTORS[0] < np.exp(phi["log_step_size"]) / best < sri.FACTORS[-1]
 
 
 def test_one_search_brings_chains_back_that_overshoot():
     """At s = 2 each step multiplies the distance to the mode of this posterior by up to ten."""
-    model, beta = adapted(2.0), linear_parameters()
+    model, beta = sri_model(2.0), linear_parameters()
     examples = some_examples(4)
     _, precision = posterior(beta, SIGMA, examples.image[0] / 127.5 - 1)
     stable = 2 / np.sqrt(np.linalg.eigvalsh(precision)[-1])
     assert 2.0 > 2 * stable
     phi = jax.jit(model.inference.init)(jax.random.key(0))
     phi = model.inference.tuner(model)(Parameters({}, beta, phi), examples)
-    assert np.exp(phi["log_step_size"]) < FACTORS[-1] * stable
+    assert np.exp(phi["log_step_size"]) < sri.FACTORS[-1] * stable
 
 
 @pytest.mark.parametrize("which", ["inference", "eval_inference"])
 def test_chain_is_gradient_ascent_with_the_step_size_in_phi(which):
     """In evaluation too, whatever its settings say."""
-    model, beta = adapted(0.25), linear_parameters()
+    model, beta = sri_model(0.25), linear_parameters()
     x = np.random.default_rng(1).normal(size=SHAPE)
     phi = {"log_step_size": jnp.log(0.4)}
     start = jnp.array([0.5, -1.0])
@@ -120,50 +116,11 @@ def test_chain_is_gradient_ascent_with_the_step_size_in_phi(which):
     assert found.log_q == 0 and found.info["step_size"] == pytest.approx(0.4)
 
 
-def test_layers_have_the_density_they_sample_from():
-    """Two layers of one entry: the density integrates to one, with the moments of the draws."""
-    prior = Layers(layer_dim=1, num_layers=2, hidden_width=4)
-    alpha = invented(prior.init, scale=0.5)
-    axis = np.linspace(-8, 8, 401)
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    log_prob = jax.jit(jax.vmap(prior.log_prob, (None, 0)))(alpha, grid)
-    mass = np.exp(log_prob) * (axis[1] - axis[0]) ** 2
-    assert mass.sum() == pytest.approx(1, abs=1e-3)
-    keys = jax.random.split(jax.random.key(0), 40_000)
-    z = jax.jit(jax.vmap(prior.sample, (None, 0)))(alpha, keys)
-    second = (grid * mass[:, None]).T @ grid
-    assert abs(second[0, 1]) > 0.1, "the layers do not depend on each other"
-    np.testing.assert_allclose(np.mean(z, axis=0), mass @ grid, atol=0.05)
-    np.testing.assert_allclose(z.T @ z / len(z), second, atol=0.1)
-
-
-def test_layers_begin_as_independent_standard_normals():
-    prior = Layers(layer_dim=2, num_layers=4, hidden_width=4)
-    alpha = jax.jit(prior.init)(jax.random.key(0))
-    z = np.random.default_rng(0).normal(size=8)
-    expected = jnp.sum(jax.scipy.stats.norm.logpdf(z))
-    assert prior.log_prob(alpha, z) == pytest.approx(float(expected))
-
-
-def test_layers_below_the_first_reach_the_image_through_it_alone():
-    model = adapted(0.25, dim=3 * D, num_layers=3, hidden_width=4)
-    parameters = invented(model.init, scale=0.5)
-    keys = jax.random.split(jax.random.key(0), 2)
-    z, _ = jax.jit(jax.vmap(model.sample, (None, 0)))(parameters, keys)
-    assert z.shape == (2, 3 * D)
-    decode = jax.jit(model.decode)
-    other = z[0].at[D:].add(1.0)
-    np.testing.assert_array_equal(decode(parameters, z[0]), decode(parameters, other))
-    assert np.any(decode(parameters, z[0]) != decode(parameters, z[0].at[0].add(1.0)))
-    assert model.log_p_z(parameters, z[0]) != model.log_p_z(parameters, other)
-
-
 def test_the_bound_of_a_convolutional_generator_can_be_traced():
     config = small_config()
-    config.prior = parts.defaults("prior", "gaussian")
-    config.inference.noise = False
-    config.baseline = parts.defaults("baseline", "sri")
-    model = models.build(config)
+    config.prior = build.defaults("prior", "gaussian")
+    config.inference = build.defaults("inference", "sri")
+    model = build.model(config)
 
     def bound(key, image):
         parameters = model.init(key)
@@ -174,6 +131,6 @@ def test_the_bound_of_a_convolutional_generator_can_be_traced():
     assert found.shape == () and found.dtype == jnp.float64
 
 
-def test_layers_must_divide_the_latent_dimension():
-    with pytest.raises(UserError, match=r"num_layers=5: must divide model\.latent_dim=2"):
-        adapted(0.25, num_layers=5)
+def test_noise_is_refused():
+    with pytest.raises(UserError, match=r"inference\.noise=True: the chains of sri have none"):
+        sri.Inference(D, noise=True)

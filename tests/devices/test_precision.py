@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import learning, model
+from lfbm_jax import learning
 from lfbm_jax.model import Example
-from lfbm_jax.runs import cli, parts
+from lfbm_jax.runs import build, cli
 from lfbm_jax.trained.interpolation import between
 from lfbm_jax.trained.programs import Programs
 from tests.builders import ENCODER_LAYERS, experiment, invented, small_config
@@ -25,7 +25,7 @@ def chains(precision):
     config.precision = precision
     config.generator.layers = ((32, 2, 1, 0), (16, 4, 2, 1), (1, 4, 2, 1))
     config.inference.num_steps = STEPS
-    built = model.build(config)
+    built = build.model(config)
     parameters = invented(built.init, scale=0.2)
     images = np.random.default_rng(0).uniform(-1, 1, (CHAINS, 8, 8, 1)).astype(np.float32)
 
@@ -58,9 +58,7 @@ ACCELERATORS = ("cuda", "tpu")
 NETWORKS = {"float32": "HIGHEST", "tensorfloat32": "HIGH", "bfloat16": "DEFAULT"}
 # Where the code of a product stands, by the frames that it was traced in. Interpolation of latent
 # vectors counts as the prior's; so do products without frames, of JAX's own rules for derivatives.
-OF_PRIOR = re.compile(
-    r"/priors/|/layers/flows\.py|/interpolation\.py|\"(Mixture|Layers|SecondStage)\."
-)
+OF_PRIOR = re.compile(r"/priors/|/layers/flows\.py|/interpolation\.py")
 OF_NETWORK = re.compile(r"/generators/|/layers/conv|/inference/(encoder|iaf)\.py")
 PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")
 
@@ -96,20 +94,22 @@ def products(function, *arguments):
 def config_with(section, name, precision):
     config = small_config()
     config.precision = precision
-    if section == "baseline":
-        config = experiment("digits", f"{BASELINES[name]},smoke").unlock()
-        config.precision = precision
-    elif config[section].name != name:
-        config[section] = parts.defaults(section, name)
+    if name == "rae":
+        config.inference = build.defaults("inference", "encoder")
+        config.inference.update({"layers": ENCODER_LAYERS, "noise": False})
+    if config[section].name != name:
+        config[section] = build.defaults(section, name)
         if "layers" in config[section]:
             config[section].layers = ENCODER_LAYERS
+    if name == "layered":
+        config.prior.num_layers = 5
     config.train.update({"batch_size": 2, "prior_inference_updates": 2})
     return config
 
 
 def update_of(config):
     """The compiled update and the shapes of its arguments."""
-    built = model.build(config)
+    built = build.model(config)
     side, channels = config.data.image_size, config.data.channels
     state = jax.eval_shape(functools.partial(learning.init_state, config, built, 4))
     image = np.zeros((1, 1, 2, side, side, channels), np.uint8)
@@ -117,23 +117,15 @@ def update_of(config):
     return learning.make_update(config, built, 10), state, examples, np.int32(1)
 
 
-# Variants that stand for the baselines.
-BASELINES = {"rae": "rae", "sri": "sri_l5", "two_stage_vae": "two_stage_vae"}
-
-
-def test_every_baseline_has_a_variant_here():
-    assert BASELINES.keys() == set(modules("baseline"))
-
-
 @pytest.mark.parametrize(
     ("section", "name"),
-    [(kind, name) for kind in ("prior", "inference", "baseline") for name in modules(kind)],
+    [(kind, name) for kind in ("prior", "inference", "objective") for name in modules(kind)],
 )
 def test_an_update_multiplies_by_the_setting_in_networks_alone(section, name):
     """Values and gradients, through `make_update` as training calls it."""
     found = products(*update_of(config_with(section, name, "tensorfloat32")))
-    # The priors of two baselines are fitted afterwards, and have no products in the update.
-    without = name in ("gaussian", "rae", "two_stage_vae")
+    # These have no products in the update.
+    without = name in ("gaussian", "second_stage", "rae")
     assert found == {"network": {"HIGH"}, "prior": set() if without else {"HIGHEST"}}
 
 
@@ -146,7 +138,7 @@ def test_each_setting(precision):
 @pytest.mark.parametrize("name", modules("prior"))
 def test_evaluation_multiplies_likewise(name):
     config = config_with("prior", name, "tensorfloat32")  # "bfloat16" is JAX's own default.
-    built = model.build(config)
+    built = build.model(config)
     programs = Programs(config, built)
     parameters = jax.eval_shape(built.init, jax.random.key(0))
     z, index = np.zeros((1, 2, 5), np.float32), np.zeros((1, 2), np.int32)
@@ -163,13 +155,11 @@ def test_evaluation_multiplies_likewise(name):
 
 
 @pytest.mark.parametrize(
-    ("section", "name"),
-    [(kind, name) for kind in ("prior", "baseline") for name in modules(kind)],
+    "name", modules("prior")
 )
-def test_a_prior_is_exact_whatever_surrounds_it(section, name):
+def test_a_prior_is_exact_whatever_surrounds_it(name):
     """Its gradient is taken here outside of its methods, where another precision holds."""
-    config = config_with(section, name, "float32")
-    prior = model.build(config).prior
+    prior = build.model(config_with("prior", name, "float32")).prior
     alpha = invented(prior.init)
 
     def everything(alpha, z):
@@ -181,7 +171,7 @@ def test_a_prior_is_exact_whatever_surrounds_it(section, name):
             there = prior.forward(prior.prepare(alpha), prior.inverse(prior.prepare(alpha), z))
             return jax.grad(total, (0, 1))(alpha, z), there, prior.sample(prior.prepare(alpha), key)
 
-    found = products(everything, alpha, np.ones(config.model.latent_dim, np.float32))
+    found = products(everything, alpha, np.ones(5, np.float32))
     assert found == {"network": set(), "prior": set() if name == "gaussian" else {"HIGHEST"}}
 
 

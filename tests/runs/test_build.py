@@ -4,9 +4,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from lfbm_jax import model
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import configuration, parts
+from lfbm_jax.runs import build, configuration
 from tests.builders import CONFIGS, experiment, small_config
 
 
@@ -33,7 +32,7 @@ def test_every_config_builds(name):
     config = experiment(name)
     configuration.check(config)
     assert config.is_locked
-    built = model.build(config)
+    built = build.model(config)
     side = config.data.image_size
     assert tuple(built.generator.image_shape) == (side, side, config.data.channels)
     assert built.inference.num_steps == config.inference.num_steps
@@ -52,8 +51,8 @@ def test_smoke_is_small_and_keeps_the_shapes(name):
     assert smoke.model == full.model
     assert len(smoke.generator.layers) == len(full.generator.layers)
     assert smoke.train.num_steps == 2
-    built = model.build(smoke)
-    assert built.generator.image_shape == model.build(full).generator.image_shape
+    built = build.model(smoke)
+    assert built.generator.image_shape == build.model(full).generator.image_shape
     assert built.generator.flops() <= 1e7
 
 
@@ -61,8 +60,8 @@ def test_smoke_is_small_and_keeps_the_shapes(name):
 def test_every_part_has_all_its_settings(name):
     """So that each of them can be overridden on the command line."""
     config = experiment(name)
-    for section in parts.OF_MODEL:
-        assert set(config[section]) == set(parts.defaults(section, config[section].name))
+    for section in build.SECTIONS:
+        assert set(config[section]) == set(build.defaults(section, config[section].name))
 
 
 @every_config
@@ -96,16 +95,16 @@ def test_table_9(name, steps, eval_steps, size, latent_dim, width, rate):
 
 
 def test_names_list_the_modules_of_a_folder():
-    assert {"gaussian", "glow"} <= set(parts.names("priors"))
-    assert "langevin" in parts.names("inference")
+    assert {"gaussian", "glow"} <= set(build.names("priors"))
+    assert "langevin" in build.names("inference")
 
 
 def test_a_variant_switches_the_part_and_its_settings():
     config = experiment("svhn", "prior=gaussian")
     assert config.prior.to_dict() == {"name": "gaussian"}
-    assert type(model.build(config).prior).__module__ == "lfbm_jax.priors.gaussian"
+    assert type(build.model(config).prior).__module__ == "lfbm_jax.priors.gaussian"
     back = experiment("svhn", "prior=gaussian,prior=glow")
-    assert back.prior.to_dict() == parts.defaults("prior", "glow")
+    assert back.prior.to_dict() == build.defaults("prior", "glow")
 
 
 def test_variants_apply_in_the_order_written():
@@ -116,7 +115,7 @@ def test_variants_apply_in_the_order_written():
 
 @pytest.mark.parametrize("size", (32, 64, 128, 256))
 def test_image_folder_sizes_build(size):
-    built = model.build(experiment("image_folder", f"size={size}"))
+    built = build.model(experiment("image_folder", f"size={size}"))
     assert built.generator.image_shape == (size, size, 3)
 
 
@@ -141,7 +140,7 @@ def test_settings_of_another_module_name_the_variant():
     config = experiment("svhn")
     config.prior.name = "gaussian"
     with pytest.raises(UserError, match=r"^prior\.\w+: .*--config=FILE:prior=gaussian"):
-        model.build(config)
+        build.model(config)
 
 
 def test_an_unknown_part_has_a_near_match():
@@ -149,12 +148,12 @@ def test_an_unknown_part_has_a_near_match():
     config.eval_inference.name = "langevine"
     said = "^eval_inference.name='langevine': did you mean 'langevin'"
     with pytest.raises(UserError, match=said):
-        model.build(config)
+        build.model(config)
 
 
 def test_a_part_takes_of_the_context_what_it_names():
     config = small_config()
-    built = parts.build(config, "prior", latent_dim=7, image_shape=(1, 1, 1))
+    built = build.part(config, "prior", latent_dim=7, image_shape=(1, 1, 1))
     assert built.latent_dim == 7 and built.num_steps == config.prior.num_steps
 
 

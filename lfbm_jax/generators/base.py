@@ -1,0 +1,50 @@
+"""The contract of a generator g_beta(z); every other module of this folder is one generator."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator(abc.ABC):
+    """The mean image of one latent vector, Eq. 1; `jax.vmap` makes batches.
+
+    A module of this folder defines a frozen dataclass `Generator` that inherits from this one. The
+    builder gives the fields below; fields with a default are the settings of the config section
+    `generator`. Beta and its prepared form are trees of arrays.
+
+    Attributes:
+        latent_dim: how many entries of z it takes.
+        image_shape: (height, width, channels).
+        dtype: what its layers compute in; None: the type of z and beta.
+    """
+
+    latent_dim: int
+    image_shape: tuple[int, int, int]
+    dtype: Any
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Any:
+        """Random parameters beta, in the default floating type."""
+
+    def prepare(self, beta: Any) -> Any:
+        """The work that depends on beta alone, done once per update, inside the gradient."""
+        return beta
+
+    @abc.abstractmethod
+    def apply(self, prepared: Any, z: jax.Array) -> jax.Array:
+        """The mean image g(z), [H, W, C] in [-1, 1], in the type of z; z [latent_dim].
+
+        Under `jax.vmap` it costs no more than a batched call would.
+        """
+
+    @abc.abstractmethod
+    def flops(self) -> int:
+        """Floating-point operations of one image's forward pass: 2 per multiply-add."""
+
+    @classmethod
+    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """The config section's settings, shrunk for a two-step `:smoke` run."""
+        return settings

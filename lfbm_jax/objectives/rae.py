@@ -1,0 +1,91 @@
+"""The objective of the regularised autoencoder of Ghosh et al. (2020), "From variational to
+deterministic autoencoders", whose density of z is fitted afterwards.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lfbm_jax.errors import UserError, did_you_mean
+from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.objectives import base
+
+REGULARIZERS = ("none", "l2", "gradient_penalty")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective(base.Objective):
+    """|x - g(z)|^2 + latent_weight |z|^2 / 2 + regularizer_weight L_REG, z = mu_phi(x) (Eq. 11).
+
+    Without the two weights it is a plain autoencoder. Their defaults are ours. The paper's third
+    regulariser, spectral normalisation, is a setting of the generator.
+
+    Attributes:
+        regularizer: L_REG: `l2`, the squared weights of the generator; `gradient_penalty`, the
+            squared Frobenius norm of dg/dz at z; or `none`.
+        regularizer_weight, latent_weight: of the terms, at least 0.
+    """
+
+    regularizer: str = "gradient_penalty"
+    regularizer_weight: float = 1e-3
+    latent_weight: float = 1e-2
+
+    def __post_init__(self):
+        if self.regularizer not in REGULARIZERS:
+            near = did_you_mean(self.regularizer, REGULARIZERS)
+            raise UserError(f"objective.regularizer={self.regularizer!r}: {near}")
+        weights = {"regularizer": self.regularizer_weight, "latent": self.latent_weight}
+        for name, weight in weights.items():
+            if not weight >= 0:
+                raise UserError(f"objective.{name}_weight={weight}: must be at least 0")
+
+    def check(self, model: Model) -> None:
+        """The encoder must be there, and without noise."""
+        if not model.inference.is_deterministic_network:
+            raise UserError(
+                "objective.name='rae': needs inference=encoder with inference.noise=False;"
+                " use the variant :rae"
+            )
+
+    def loss(
+        self,
+        model: Model,
+        prepared: Parameters,
+        frozen: Parameters,
+        keys: dict[str, jax.Array],
+        example: Example,
+    ) -> base.Loss:
+        """See the base class."""
+        x, mask = example.image, example.mask
+        posterior = model.inference.infer(
+            prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask)
+        )
+        z = posterior.z
+        image = model.decode(prepared, z)
+        visible = jnp.ones_like(x) if mask is None else jnp.broadcast_to(mask, x.shape)
+        squares = jnp.square(x - image) * visible
+        latent = 0.5 * jnp.sum(jnp.square(z))
+        value = jnp.sum(squares) + self.latent_weight * latent
+        metrics = {
+            "loss_generator": jnp.sum(squares),
+            "loss_latent": latent,
+            "mse": jnp.sum(squares) / jnp.sum(visible),
+            **posterior.info,
+        }
+        if self.regularizer == "gradient_penalty":
+            # E |J^T v|^2 = |J|_F^2 for v ~ N(0, I).
+            v = jax.random.normal(keys["prior_loss"], image.shape, image.dtype)
+            _, pull_back = jax.vjp(lambda z: model.decode(prepared, z), z)
+            penalty = jnp.sum(jnp.square(pull_back(v)[0])).astype(latent.dtype)
+            value = value + self.regularizer_weight * penalty
+            metrics["loss_regularizer"] = penalty
+        return base.Loss(value, metrics, z)
+
+    def weight_penalty(self, beta: Any) -> jax.Array | None:
+        """The weighted squares of all kernels, for `l2`; biases do not count."""
+        if self.regularizer != "l2":
+            return None
+        kernels = (leaf for leaf in jax.tree.leaves(beta) if leaf.ndim > 1)
+        return self.regularizer_weight * sum(jnp.sum(jnp.square(leaf)) for leaf in kernels)

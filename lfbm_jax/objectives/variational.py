@@ -1,0 +1,50 @@
+"""The objective of the paper's grid prior x inference (Table 1): Eq. 6 and 7, and minus Eq. 24."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.objectives import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective(base.Objective):
+    """-log p(x|z) + prior.loss(z) + log q(z|x), in nats.
+
+    For chains, whose z is stopped and log q is 0, its gradients are those of Eq. 6 and 7; with an
+    inference network and a normalised prior it is the negative evidence lower bound, Eq. 24.
+    """
+
+    def loss(
+        self,
+        model: Model,
+        prepared: Parameters,
+        frozen: Parameters,
+        keys: dict[str, jax.Array],
+        example: Example,
+    ) -> base.Loss:
+        """See the base class."""
+        x, mask = example.image, example.mask
+        log_joint = model.log_joint(frozen, x, mask)
+        posterior = model.inference.infer(
+            prepared.phi, keys["inference"], example, log_joint, example.start
+        )
+        z = posterior.z
+        image = model.decode(prepared, z)
+        log_p_x_given_z = model.log_p_x_given_mean(prepared, x, image, mask)
+        prior_loss = model.prior.loss(prepared.alpha, keys["prior_loss"], z)
+        value = -log_p_x_given_z + prior_loss + posterior.log_q
+        metrics = {
+            "loss_generator": -log_p_x_given_z,
+            "loss_prior": prior_loss,
+            "log_joint": model.log_p_z(frozen, z) + log_p_x_given_z,
+            "mse": jnp.mean(jnp.square(x - image), where=None if mask is None else mask > 0),
+            **posterior.info,
+        }
+        if model.inference.has_density and model.prior.normalized:
+            metrics["elbo"] = -value
+        if model.learned_sigma:
+            metrics["sigma"] = model.sigma_of(frozen)
+        return base.Loss(value, metrics, z)

@@ -1,0 +1,149 @@
+"""The second stage of the two-stage VAE of Dai and Wipf (2019), "Diagnosing and enhancing VAE
+models", as a prior.
+
+The first stage is a VAE with the prior N(0, I) whose observation noise is learned
+(`model.learned_sigma`). As the noise falls, the aggregated posterior fills the latent space but is
+not N(0, I): a second, small VAE learns it from latent vectors that the first one infers. Samples go
+through both: u ~ N(0, I) -> z -> x.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from lfbm_jax.errors import check_at_least_one, check_positive
+from lfbm_jax.priors import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior(base.Prior):
+    """N(0, I) while the generator learns; draws are those of a VAE on z once it is fitted.
+
+    The sizes and the length of its training are ours.
+
+    Attributes:
+        hidden_width: of the two hidden layers of the second stage's networks.
+        num_epochs, batch_size, learning_rate: of the second stage's training by Adam; z is drawn
+            anew from every training image for each epoch.
+    """
+
+    hidden_width: int = 256
+    num_epochs: int = 50
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+
+    # The density of its draws is an integral over u that is not known.
+    normalized = False
+    fitted_afterwards = True
+
+    def __post_init__(self):
+        check_at_least_one(
+            "prior",
+            hidden_width=self.hidden_width,
+            num_epochs=self.num_epochs,
+            batch_size=self.batch_size,
+        )
+        check_positive("prior", learning_rate=self.learning_rate)
+
+    def init(self, key: jax.Array) -> dict:
+        """The second stage's decoder, its own log_gamma, and fitted, 0."""
+        return {**self._init_decoder(key), "fitted": jnp.zeros(())}
+
+    def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
+        """log N(z; 0, I), the first stage's prior, in nats; z [d]."""
+        del prepared
+        return jnp.sum(jax.scipy.stats.norm.logpdf(z))
+
+    def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
+        """u ~ N(0, I), then z ~ N(m(u), gamma^2 I), [d]."""
+        u, noise = jax.random.normal(key, (2, self.latent_dim))
+        mean = self._decoder().apply(prepared["decoder"], u)
+        return mean + jnp.exp(prepared["log_gamma"]) * noise
+
+    def is_fitted(self, alpha: dict) -> bool:
+        """Whether `fit` made alpha."""
+        return bool(alpha["fitted"])
+
+    def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
+        """Trains the second stage from the start, on z drawn anew for every epoch."""
+        encoder_key, decoder_key, noise_key = jax.random.split(jax.random.key(seed), 3)
+        parameters = self._init_decoder(decoder_key)
+        parameters["encoder"] = self._encoder().init(encoder_key, jnp.zeros(self.latent_dim))
+        adam = optax.adam(self.learning_rate)
+        moments = adam.init(parameters)
+
+        def step(carry, inputs):
+            parameters, moments = carry
+            key, z = inputs
+            loss, gradients = jax.value_and_grad(self._mean_loss)(parameters, key, z)
+            updates, moments = adam.update(gradients, moments)
+            return (optax.apply_updates(parameters, updates), moments), loss
+
+        @jax.jit
+        def epoch(parameters, moments, keys, batches):
+            return jax.lax.scan(step, (parameters, moments), (keys, batches))
+
+        random = np.random.default_rng(seed)
+        dtype = parameters["log_gamma"].dtype
+        for number in tqdm(range(self.num_epochs), desc="second stage", unit="epoch", delay=3):
+            z = random.permutation(draw(number)).astype(dtype)
+            size = min(self.batch_size, len(z))
+            batches = z[: len(z) // size * size].reshape(-1, size, self.latent_dim)
+            keys = jax.random.split(jax.random.fold_in(noise_key, number), len(batches))
+            (parameters, moments), losses = epoch(parameters, moments, keys, batches)
+            if not np.isfinite(losses).all():
+                raise FloatingPointError(
+                    f"the second stage's loss is not finite in epoch {number}: lower"
+                    " prior.learning_rate"
+                )
+        del parameters["encoder"]
+        return jax.device_get(parameters | {"fitted": jnp.ones_like(alpha["fitted"])})
+
+    @classmethod
+    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Two epochs."""
+        return settings | {"num_epochs": 2}
+
+    def _mean_loss(self, parameters: dict, key: jax.Array, z: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, len(z))
+        return jnp.mean(jax.vmap(self._negative_elbo, (None, 0, 0))(parameters, keys, z))
+
+    def _negative_elbo(self, parameters: dict, key: jax.Array, z: jax.Array) -> jax.Array:
+        mean, log_deviation = jnp.split(self._encoder().apply(parameters["encoder"], z), 2)
+        u = mean + jnp.exp(log_deviation) * jax.random.normal(key, mean.shape, mean.dtype)
+        decoded = self._decoder().apply(parameters["decoder"], u)
+        log_p = jax.scipy.stats.norm.logpdf(z, decoded, jnp.exp(parameters["log_gamma"]))
+        divergence = 0.5 * (mean**2 + jnp.exp(2 * log_deviation) - 1) - log_deviation
+        return jnp.sum(divergence - log_p)
+
+    def _init_decoder(self, key: jax.Array) -> dict:
+        decoder = self._decoder().init(key, jnp.zeros(self.latent_dim))
+        return {"decoder": decoder, "log_gamma": jnp.zeros(())}
+
+    def _decoder(self) -> nn.Module:
+        return _Perceptron(self.hidden_width, self.latent_dim)
+
+    def _encoder(self) -> nn.Module:
+        return _Perceptron(self.hidden_width, 2 * self.latent_dim)
+
+
+class _Perceptron(nn.Module):
+    """Two hidden layers; the output layer sees the input beside them."""
+
+    width: int
+    features: int
+
+    @nn.compact
+    def __call__(self, vector: jax.Array) -> jax.Array:
+        hidden = vector
+        for _ in range(2):
+            hidden = nn.relu(nn.Dense(self.width, param_dtype=float)(hidden))
+        last = nn.Dense(self.features, param_dtype=float)
+        return last(jnp.concatenate([hidden, vector]))

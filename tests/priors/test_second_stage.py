@@ -1,0 +1,34 @@
+"""The second stage of the two-stage VAE on latent vectors that are known."""
+
+import jax
+import numpy as np
+
+from lfbm_jax.priors import second_stage
+from lfbm_jax.tasks.prior_fit import squared_mmd
+
+
+def test_second_stage_learns_the_latents_it_is_fitted_to():
+    """Two clusters on a line in two dimensions, which N(0, I) is far from."""
+    random = np.random.default_rng(0)
+    z = np.stack([random.choice([-1.2, 1.2], size=2000), np.zeros(2000)], axis=1)
+    z += 0.15 * random.normal(size=z.shape)
+    prior = second_stage.Prior(
+        2, hidden_width=32, num_epochs=65, batch_size=64, learning_rate=3e-3
+    )
+    alpha = jax.jit(prior.init)(jax.random.key(0))
+    epochs = []
+
+    def draw(epoch):
+        epochs.append(epoch)
+        return z.astype(np.float32)
+
+    assert not prior.is_fitted(alpha)
+    fitted = prior.fit(alpha, draw, seed=0)
+    assert prior.is_fitted(fitted)
+    assert epochs == list(range(65)), "z is not drawn anew in every epoch"
+    shapes = [jax.tree.map(np.shape, tree) for tree in (alpha, fitted)]
+    assert shapes[0] == shapes[1]
+    keys = jax.random.split(jax.random.key(1), 1000)
+    sample = jax.jit(jax.vmap(prior.sample, (None, 0)))
+    before, after = (np.asarray(sample(a, keys), float) for a in (alpha, fitted))
+    assert squared_mmd(after, z[:1000]) < 5e-3 < 5e-2 < squared_mmd(before, z[:1000])

@@ -1,0 +1,96 @@
+"""Priors that are fitted after training, and inference that is tuned: through the whole program."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from lfbm_jax import data, learning
+from lfbm_jax.errors import UserError
+from lfbm_jax.runs import build, fitting
+from lfbm_jax.runs.workdir import read_config
+from lfbm_jax.trained.api import TrainedModel
+from tests import trial
+from tests.builders import experiment
+
+
+@pytest.mark.parametrize("variant", ["rae", "two_stage_vae", "sri"])
+def test_such_a_model_trains_with_pictures_and_a_log(variant, tmp_path):
+    config = experiment("digits", f"{variant},smoke")
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.train.sample_every = 1
+    run = tmp_path / "run"
+    assert trial.train_as(config, run).step == config.train.num_steps
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"train/mse", "sample/log_p_z"} <= line.keys()
+
+
+@pytest.fixture(scope="module", params=["rae", "two_stage_vae"])
+def halfway(request, tmp_path_factory):
+    """A run, with averaged parameters, that was stopped before its prior was fitted."""
+    folder = tmp_path_factory.mktemp("halfway")
+    config = experiment("digits", f"{request.param},smoke")
+    config.data.cache_dir = str(folder / "cache")
+    config.train.ema_decay = 0.5
+    model, cache = build.model(config), data.prepare(config.data)
+    state = learning.init_state(config, model)
+    return TrainedModel(config, model, state.parameters, 1, state.average), cache
+
+
+def test_an_unfitted_prior_is_neither_sampled_from_nor_asked_for_densities(halfway):
+    trained, _ = halfway
+    for ask in (lambda: trained.sample(2), lambda: trained.log_prior(np.zeros((2, 8)))):
+        with pytest.raises(UserError, match="of step 1, is not fitted yet: finish training"):
+            ask()
+
+
+def test_evaluation_fits_what_is_not_fitted_and_the_average_to_its_own_z(halfway, tmp_path):
+    trained, cache = halfway
+    fitted = fitting.fitted(trained, cache)
+    assert fitted.prior_is_fitted and fitted.averaged.prior_is_fitted
+    assert fitting.fitted(fitted, cache) is fitted
+    for one, other in ((fitted, trained), (fitted.averaged, trained.averaged)):
+        assert np.isfinite(one.sample(2).images).all()
+        beta = one.parameters.beta, other.parameters.beta
+        jax.tree.map(np.testing.assert_array_equal, *beta)
+    moved = jax.tree.map(lambda leaf: leaf + 0.1, trained.parameters.phi)
+    parameters = trained.parameters._replace(phi=moved)
+    apart = fitting.fitted(trained.with_parameters(trained.parameters, 1, parameters), cache)
+    leaves = map(jax.tree.leaves, (apart.parameters.alpha, apart.averaged.parameters.alpha))
+    assert any(np.any(one != other) for one, other in zip(*leaves, strict=True))
+
+
+def test_every_epoch_draws_z_of_every_image_anew(halfway):
+    trained, cache = halfway
+    first, second = (fitting.inferred(trained, cache, epoch) for epoch in (0, 1))
+    assert first.shape == second.shape == (len(cache.train.images), 8)
+    assert np.any(first != second) == trained.config.inference.noise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["rae", "two_stage_vae", "sri_l5"])
+def test_a_resumed_run_equals_an_uninterrupted_one(variant, run_python, tmp_path):
+    def train(folder, num_steps):
+        command = ["-m", "lfbm_jax.main", f"--config=configs/digits.py:{variant},smoke"]
+        command += [f"--workdir={tmp_path / folder}", f"--config.train.num_steps={num_steps}"]
+        command += [f"--config.data.cache_dir={tmp_path / 'cache'}"]
+        run_python(command)
+        run_python([*command, "--mode=sample", "--num=8"])
+
+    train("whole", 2)
+    whole = np.load(tmp_path / "whole" / "samples.npy")
+    train("parts", 1)
+    halfway = np.load(tmp_path / "parts" / "samples.npy")
+    train("parts", 2)
+    np.testing.assert_array_equal(np.load(tmp_path / "parts" / "samples.npy"), whole)
+    assert np.any(halfway != whole)
+    last = [
+        json.loads((tmp_path / folder / "metrics.jsonl").read_text().splitlines()[-1])
+        for folder in ("whole", "parts")
+    ]
+    timeless = [{k: v for k, v in line.items() if "time/" not in k} for line in last]
+    assert timeless[0] == timeless[1]
+    assert {"train/mse", "prior_fit/mmd"} <= timeless[0].keys()
+    for task in read_config(tmp_path / "whole")["tasks"]:
+        assert (tmp_path / "whole" / "reports" / f"{task}.json").exists()
