@@ -26,7 +26,7 @@ from tqdm import tqdm
 from lfbm_jax.costs import measure
 from lfbm_jax.errors import UserError
 from lfbm_jax.layers import precision
-from lfbm_jax.runs import cli, configuration
+from lfbm_jax.runs import build, cli, configuration
 
 PEER = pathlib.Path(__file__).parent.parent / "tests" / "peers" / "pytorch_lfbm.py"
 PEERS = ("pytorch", "pytorch-compile")
@@ -216,7 +216,7 @@ def _worker(command: list[Any]) -> Iterator[_Worker]:
 def _work(config: ml_collections.ConfigDict) -> None:
     """Takes steps as told, line by line; told 0, measures all that is not a step, and ends."""
     ceilings = [measure.ceiling_gflops(config.precision)]
-    step = measure.Step(config)
+    step = measure.Step(config, build.model(config))
     _say(
         {
             "compile_seconds": step.compile_seconds,

@@ -20,8 +20,7 @@ from lfbm_jax.costs.describe import describe
 from lfbm_jax.devices import host_memory, sharding
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.keys import Purpose, key_for
-from lfbm_jax.model import Example
-from lfbm_jax.runs import build
+from lfbm_jax.model import Example, Model
 
 REPEATS = 5
 CEILING_SIDE = {"cpu": 2048}  # Rows of the square matrices of the ceiling's product;
@@ -35,8 +34,8 @@ class Step:
         compile_seconds: what tracing and compiling took.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict):
-        self._config, self._model = config, build.model(config)
+    def __init__(self, config: ml_collections.ConfigDict, model: Model):
+        self._config, self._model = config, model
         batch, side = config.train.batch_size, config.data.image_size
         devices, shard = jax.local_device_count(), sharding.shard_size(batch)
         random = np.random.default_rng(0)

@@ -230,9 +230,9 @@ def test_a_checkpoint_of_two_devices_is_sampled_on_one(tmp_path, run_python):
     run_python(
         f"""
         import jax, pathlib
-        from lfbm_jax import learning, model
+        from lfbm_jax import learning
         from lfbm_jax.devices import sharding
-        from lfbm_jax.runs import workdir
+        from lfbm_jax.runs import build, workdir
         from lfbm_jax.runs.checkpoints import Checkpoints
         from tests import trial
         assert jax.device_count() == 2

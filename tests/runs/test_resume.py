@@ -124,9 +124,9 @@ def test_one_signal_sent_twice_is_one_but_a_later_one_kills(run_python):
     """As the death of a parent of many threads sends it."""
     program = """
         import signal, time
-        from lfbm_jax.runs import train
+        from lfbm_jax.runs import signals
 
-        with train._signals() as received:
+        with signals.collected() as received:
             for _ in range(3):
                 signal.raise_signal(signal.SIGTERM)
             print(received[0], flush=True)

@@ -1,0 +1,72 @@
+"""Imports go one way through the rooms of the package: from a room to those before it."""
+
+import ast
+
+import pytest
+
+from tests.builders import ROOT
+
+PACKAGE = ROOT / "lfbm_jax"
+# A room may import from those before it, and from itself.
+ORDER = (
+    {"errors", "keys"},
+    {"files", "devices"},
+    {"layers"},
+    {"model"},
+    {"images"},
+    {"priors", "generators", "inference", "objectives"},
+    {"data"},
+    {"learning"},
+    {"metrics"},
+    {"trained", "reports", "costs"},
+    {"tasks"},
+    {"runs"},
+    {"main", "compare", "anomaly", "sweep", "tables", "convert", "benchmark", "__init__"},
+)
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+
+
+def room_of(path):
+    inner = path.relative_to(PACKAGE)
+    return inner.parts[0] if len(inner.parts) > 1 else inner.stem
+
+
+def imported_rooms(path):
+    """Rooms that a module imports when it runs, with the line."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = [
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    ]
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "lfbm_jax":
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lfbm_jax."):
+            yield node.module.split(".")[1], node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("lfbm_jax."):
+                    yield alias.name.split(".")[1], node.lineno
+
+
+def test_every_module_is_in_a_room():
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")}
+    assert rooms == RANK.keys()
+
+
+@pytest.mark.parametrize("room", sorted(RANK))
+def test_a_room_imports_from_those_before_it(room):
+    paths = [path for path in PACKAGE.rglob("*.py") if room_of(path) == room]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {other}"
+        for path in paths
+        for other, line in imported_rooms(path)
+        if other != room and RANK[other] >= RANK[room]
+        and (room, other) != ("anomaly", "tables")  # The command writes the other's table.
+    ]
+    assert not wrong, "\n".join(wrong)
+
