@@ -186,6 +186,7 @@ def test_gradients_are_those_of_equations_6_and_7():
         np.testing.assert_allclose(metrics[f"grad_norm_{name}"][0], norm, rtol=1e-9)
         assert norm > 0.1, "the case says nothing"
     assert not any(name.endswith("inference") for name in metrics)
+    assert "elbo" not in metrics, "a chain's end has no density"
 
 
 def test_images_of_weight_zero_do_not_count():
