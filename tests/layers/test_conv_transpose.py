@@ -179,6 +179,8 @@ def test_each_layer_of_the_paper_gets_its_form():
         return layer._form(jnp.dtype(dtype))
 
     assert form(256, 4, 2, 1, 4) is winograd
+    assert form(16, 4, 2, 1, 4) is winograd
+    assert form(15, 4, 2, 1, 4) is overlap_add
     assert form(3, 4, 2, 1, 16) is overlap_add
     assert form(1024, 8, 1, 0, 1) is overlap_add
     assert form(64, 4, 2, 1, 7) is winograd
