@@ -1,4 +1,4 @@
-"""The README's page on adding a prior: its two files work as they stand there."""
+"""The page on adding a prior, in the package's README: its two files work as they stand there."""
 
 import importlib
 import re
@@ -20,7 +20,7 @@ NAME = "gaussian_mixture"
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """The page's module, added to the package as if it lay there, and the text of its config."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "lfbm_jax" / "README.md").read_text(encoding="utf-8")
     page = text[text.index("## Adding a prior") : text.index("## Speed")]
     prior, config = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / f"{NAME}.py").write_text(prior, encoding="utf-8")
