@@ -1,0 +1,209 @@
+"""The one compiled update, for every objective.
+
+Algorithm 1: infer z for every image of a batch, then one step of Adam on the prior (Eq. 6) and on
+the generator (Eq. 7).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from lfbm_jax.devices import host_memory, sharding
+from lfbm_jax.images.pixels import occlude, to_unit_range
+from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.layers import precision
+from lfbm_jax.learning import averages, chains, optimizers, schedules
+from lfbm_jax.learning.state import TrainState
+from lfbm_jax.model import Example, Model, Parameters
+
+Metrics = dict[str, jax.Array]
+
+
+def make_update(
+    config: ml_collections.ConfigDict, model: Model, steps_per_epoch: int
+) -> Callable[[TrainState, Example, int], tuple[TrainState, Metrics]]:
+    """The compiled update: several iterations of Algorithm 1 on all devices.
+
+    Returns:
+        A function of a replicated state (donated), examples with leading axes
+        [devices, steps, shard] and the number of steps to take of these, at most all. It returns
+        the new state and metrics with a leading axis of steps.
+    """
+    # jit: traced once, used twice.
+    train_step = jax.jit(functools.partial(_train_step, config, model, steps_per_epoch))
+
+    @functools.partial(
+        jax.pmap,
+        axis_name=sharding.AXIS,
+        in_axes=(None, 0, None),
+        out_axes=(None, None),
+        donate_argnums=(0,),
+    )
+    @precision.of_networks(config)
+    def update(state: TrainState, batches: Example, num_steps: jax.Array):
+        def body(i, carry):
+            state, history = carry
+            state, metrics = train_step(state, jax.tree.map(lambda array: array[i], batches))
+            history = jax.tree.map(lambda past, new: past.at[i].set(new), history, metrics)
+            return state, history
+
+        steps = batches.index.shape[0]
+        first = jax.tree.map(lambda array: array[0], batches)
+        _, metrics = _zeros_like_result(train_step, state, first)
+        history = jax.tree.map(lambda m: jnp.stack([m] * steps), metrics)
+        return jax.lax.fori_loop(0, num_steps, body, (state, history))
+
+    return update
+
+
+def compile_update(update: Callable, state: TrainState, examples: Example) -> Callable:
+    """`make_update`'s function, compiled before its first call for arguments of these shapes.
+
+    What compiling took is free again by then, so that a run's memory peaks at the larger of the
+    two, not at their sum.
+    """
+    if jax.process_count() > 1:
+        return update  # What pmap compiles ahead takes arrays of all processes, not of this one.
+    compiled = update.lower(state, examples, np.int32(1)).compile()
+    host_memory.release()
+    return compiled
+
+
+def _train_step(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    steps_per_epoch: int,
+    state: TrainState,
+    batch: Example,
+) -> tuple[TrainState, Metrics]:
+    """One iteration on one device's share of a batch.
+
+    With `train.prior_inference_updates` = U > 1 (Table 10), alpha and phi take U steps with fresh
+    noise; beta takes one, together with the last of them.
+    """
+    repeats = config.train.prior_inference_updates
+    compute = functools.partial(_gradients, config, model, batch)
+
+    def apply(state, gradients):
+        parameters, moments = optimizers.apply(
+            config, steps_per_epoch, state.step, gradients, state.parameters, state.moments
+        )
+        return state._replace(parameters=parameters, moments=moments)
+
+    def update_all_but_generator(repeat, state):
+        state, gradients, _ = compute(repeat, state)
+        updated = apply(state, gradients)
+        return state._replace(
+            parameters=updated.parameters._replace(beta=state.parameters.beta),
+            moments=updated.moments._replace(beta=state.moments.beta),
+        )
+
+    if repeats > 1:
+        state = jax.lax.fori_loop(0, repeats - 1, update_all_but_generator, state)
+    state, gradients, metrics = compute(repeats - 1, state)
+    for section, group in zip(optimizers.SECTIONS, gradients, strict=True):
+        if jax.tree.leaves(group):
+            schedule = schedules.learning_rate(config.optimizer[section], steps_per_epoch)
+            metrics[f"grad_norm_{section}"] = optax.tree.norm(group)
+            metrics[f"learning_rate_{section}"] = jnp.asarray(schedule(state.step))
+    state = apply(state, gradients)._replace(step=state.step + 1)
+    if config.train.ema_decay:
+        state = state._replace(average=averages.updated(config.train.ema_decay, state))
+    return state, metrics
+
+
+def _gradients(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    batch: Example,
+    repeat: jax.Array | int,
+    state: TrainState,
+) -> tuple[TrainState, Parameters, Metrics]:
+    """Gradients and metrics of the weighted mean over the examples of all devices.
+
+    A device goes through its share in microbatches and adds up their gradients. These are taken
+    with respect to the prepared parameters, and through `prepare` once at the end. The state comes
+    back with its chains, if there are any, where they stopped.
+    """
+    total_weight = jax.lax.psum(jnp.sum(batch.weight), sharding.AXIS)
+    prepared, through_prepare = jax.vjp(model.prepare, state.parameters)
+    step = state.step
+
+    def share_of_loss(prepared, examples, total_weight):
+        frozen = jax.lax.stop_gradient(prepared)
+
+        def one_example(example):
+            keys = {
+                "inference": key_for(config.seed, Purpose.INFERENCE, step, example.index, repeat),
+                "prior_loss": key_for(config.seed, Purpose.PRIOR_LOSS, step, example.index, repeat),
+            }
+            x, mask = to_unit_range(example.image), example.mask
+            if config.data.horizontal_flip:
+                key = key_for(config.seed, Purpose.FLIP, step, example.index)
+                x, mask = jax.tree.map(functools.partial(_flip, key), (x, mask))
+            example = example._replace(image=occlude(x, mask), mask=mask)
+            return model.objective.loss(model, prepared, frozen, keys, example)
+
+        def share(values):
+            return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight
+
+        losses = jax.vmap(one_example)(examples)
+        return share(losses.value), (jax.tree.map(share, losses.metrics), losses.z)
+
+    of_microbatch = jax.jit(jax.grad(share_of_loss, has_aux=True))  # jit: traced once, used twice
+
+    def add_microbatch(total, examples):
+        gradients, (metrics, z) = of_microbatch(prepared, examples, total_weight)
+        return jax.tree.map(jnp.add, total, (gradients, metrics)), z
+
+    examples = chains.take_up(state.chains, batch)
+    microbatches = _microbatches(examples, config.train.microbatch_size)
+    first = jax.tree.map(lambda array: array[0], microbatches)
+    gradients, (metrics, _) = _zeros_like_result(of_microbatch, prepared, first, total_weight)
+    (gradients, metrics), z = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
+    (gradients,) = through_prepare(gradients)
+    state = state._replace(chains=chains.keep(state.chains, batch, z))
+    gradients, metrics = jax.lax.psum((gradients, metrics), sharding.AXIS)
+    return state, *_penalized(model, state.parameters.beta, gradients, metrics)
+
+
+def _penalized(
+    model: Model, beta: Any, gradients: Parameters, metrics: Metrics
+) -> tuple[Parameters, Metrics]:
+    """The same with the objective's term of the generator's parameters alone, if it has one."""
+    if model.objective.weight_penalty(beta) is None:
+        return gradients, metrics
+    penalty, slope = jax.value_and_grad(model.objective.weight_penalty)(beta)
+    beta_gradient = jax.tree.map(jnp.add, gradients.beta, slope)
+    return gradients._replace(beta=beta_gradient), metrics | {"loss_regularizer": penalty}
+
+
+def _zeros_like_result(function: Callable, *args) -> Any:
+    """Zeros of the structure, shapes and types of function(*args)."""
+    result = jax.eval_shape(function, *args)
+    return jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), result)
+
+
+def _microbatches(batch: Example, size: int) -> Example:
+    """The batch with leading axes [microbatches, at most `size`], filled up with weight zero."""
+    total = batch.index.shape[0]
+    count = -(-total // (size or total))
+    fill = -total % count
+
+    def split(array):
+        filled = jnp.concatenate([array, array[:fill]])
+        return filled.reshape(count, -1, *array.shape[1:])
+
+    weight = jnp.pad(batch.weight, (0, fill)).reshape(count, -1)
+    return jax.tree.map(split, batch)._replace(weight=weight)
+
+
+def _flip(key: jax.Array, x: jax.Array) -> jax.Array:
+    """The image [H, W, C] or, half of the time, its mirror image."""
+    return jnp.where(jax.random.bernoulli(key), x, x[:, ::-1])
