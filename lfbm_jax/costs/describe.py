@@ -18,7 +18,8 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     adds a forward pass and two for the gradients, but not the gradient with respect to z. So it is
     for an inference network: a forward pass, and two for its gradients. With several updates of
     prior and inference for one of the generator, each needs an inference of its own, and one that
-    goes through a network the generator's value and gradient with respect to z.
+    goes through a network the generator's value and gradient with respect to z. What an objective
+    computes beyond values and gradients (RAE's gradient penalty) is left out.
     """
     shapes = _shapes(model)
     batch = config.train.batch_size
@@ -39,6 +40,7 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
         "generator_update": batch * (3 + extra_passes) * forward,
     }
     return networks | {
+        "objective": config.objective.name,
         "latent_dim": config.model.latent_dim,
         "image_shape": [config.data.image_size, config.data.image_size, config.data.channels],
         "batch_size": batch,

@@ -63,7 +63,7 @@ class ConvTranspose:
         return _conv_transpose(self, prepared, x)
 
     def _form(self, dtype: jnp.dtype) -> ModuleType:
-        """The module that computes this layer fastest on a CPU (measured: see the README)."""
+        """The module that computes this layer fastest on a CPU (lfbm_jax/README.md has times)."""
         exact = jnp.finfo(dtype).bits >= 32  # Winograd's sums would cost bfloat16 its last digits.
         wide = self.out_channels >= 16
         return winograd if exact and wide and winograd.suits(self) else overlap_add
