@@ -3,7 +3,9 @@
     python -m lfbm_jax.anomaly --config=configs/mnist_anomaly.py --digits=1,4 --seeds=3
 
 Every model is a run of its own in `<workdir>/digit-1/seed-0`, ...; the same command goes on where
-it was interrupted. A run that has its report is not run again.
+it was interrupted. A run that has its report is not run again. Seeds are those of training: the
+permutation that splits the images is that of `data.pooled_seed` in every run, so that the spread
+over seeds does not include the split's.
 """
 
 import pathlib
@@ -14,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from lfbm_jax import tables
-from lfbm_jax.data import Cache, prepare
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.reports import paper
 from lfbm_jax.runs import build, cli, configuration, evaluate, train, workdir
@@ -30,19 +32,26 @@ def main(_: Sequence[str]) -> None:
     cli.keep_compiled_programs()
     root = pathlib.Path(given.workdir)
     runs = list(each_run(config, _labels(given.digits), given.seeds, root))
-    run_all(runs, prepare(config.data))
+    run_all(runs)
     table = tables.write([folder for folder, _ in runs], root / "tables.md")
     print(f"{table.read_text(encoding='utf-8')}\ndone; look at\n  {table}", flush=True)
 
 
-def run_all(runs: Sequence[tuple[pathlib.Path, ml_collections.ConfigDict]], data: Cache) -> None:
-    """Trains and evaluates the runs that have no report yet."""
+def run_all(runs: Sequence[tuple[pathlib.Path, ml_collections.ConfigDict]]) -> None:
+    """Trains and evaluates the runs that have no report yet.
+
+    Raises:
+        UserError: before any training, where a run's data cannot be had or lacks its label.
+    """
+    for _, config in runs:
+        prepare(config.data)
     for number, (folder, config) in enumerate(runs, start=1):
         built = build.model(config)
         workdir.claim(folder, config)
         done = (folder / "reports" / "anomaly.json").exists()
         print(f"run {number} of {len(runs)}: {folder}{', done before' * done}", flush=True)
         if not done:
+            data = prepare(config.data)  # Each held-out class has splits of its own.
             evaluate.evaluate(train.train(config, built, data, folder), data, folder)
 
 

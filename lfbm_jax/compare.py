@@ -60,14 +60,13 @@ def main(_: Sequence[str]) -> None:
         build.model(config)
     cli.set_precision()
     cli.keep_compiled_programs()
-    data = prepare(_CONFIG.value.data)
     path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     folder = pathlib.Path(_WORKDIR.value or f"runs/compare-{pathlib.Path(path).stem}")
     folders = {name: folder / name.replace("=", "-") for name in configs}
     results = {}
     for name, config in configs.items():
         print(f"model {name}, {len(results) + 1} of {len(configs)} ...", flush=True)
-        results[name] = run_model(config, data, folders[name])
+        results[name] = run_model(config, prepare(config.data), folders[name])
     paths = [folder / f"compare.{suffix}" for suffix in ("json", "md", "png")]
     paths[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     paths[1].write_text(table(results, _setting(_CONFIG.value)), encoding="utf-8")

@@ -26,6 +26,7 @@ def test_runs_with_a_report_are_passed_over(tmp_path, monkeypatch):
     trained = []
 
     def evaluate(config, data, folder):
+        assert data == f"without {config.data.exclude_labels}", "every digit has its own splits"
         trained.append((config.data.exclude_labels, config.seed))
         (folder / "reports").mkdir()
         (folder / "reports" / "anomaly.json").write_text(json.dumps({}))
@@ -34,18 +35,19 @@ def test_runs_with_a_report_are_passed_over(tmp_path, monkeypatch):
 
     monkeypatch.setattr(anomaly.train, "train", lambda config, built, data, folder: config)
     monkeypatch.setattr(anomaly.evaluate, "evaluate", evaluate)
+    monkeypatch.setattr(anomaly, "prepare", lambda data: f"without {data.exclude_labels}")
     runs = list(anomaly.each_run(experiment("mnist_anomaly"), [1, 7], 2, tmp_path))
     with pytest.raises(KeyboardInterrupt):
-        anomaly.run_all(runs, None)
+        anomaly.run_all(runs)
     assert trained == [((1,), 0), ((7,), 0)]
-    anomaly.run_all(runs, None)
+    anomaly.run_all(runs)
     assert trained[2:] == [((1,), 1), ((7,), 1)]
-    anomaly.run_all(runs, None)
+    anomaly.run_all(runs)
     assert len(trained) == 4
     with pytest.raises(UserError, match="sigma"):
         config = experiment("mnist_anomaly")
         config.model.sigma *= 2
-        anomaly.run_all(list(anomaly.each_run(config, [1], 1, tmp_path)), None)
+        anomaly.run_all(list(anomaly.each_run(config, [1], 1, tmp_path)))
 
 
 @pytest.mark.slow
@@ -60,6 +62,9 @@ def test_command_line(run_python, tmp_path):
         run = tmp_path / "runs" / f"digit-{digit}" / "seed-0"
         report = json.loads((run / "reports" / "anomaly.json").read_text())
         assert 0 < report["figures"]["auprc"] <= 1
+        assert report["setup"]["pooled_train_share"] == 0.8
+        assert report["setup"]["exclude_labels"] == [digit]
         assert str(run) in table
-    wrong = run_python([*command, "--digits=one"], check=False)
-    assert wrong.returncode == 2 and "--digits=one" in wrong.stderr
+    for digit, message in (("one", "--digits=one"), ("0,7", "no label 7")):
+        wrong = run_python([*command, f"--digits={digit}"], check=False)
+        assert wrong.returncode == 2 and message in wrong.stderr

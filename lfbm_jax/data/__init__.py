@@ -8,7 +8,7 @@ import pkgutil
 from typing import Any
 
 from lfbm_jax.errors import UserError, did_you_mean
-from lfbm_jax.images import masks
+from lfbm_jax.images import masks, selection
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.images.resize import Fit
 
@@ -18,20 +18,21 @@ __all__ = ["Cache", "Split", "prepare", "sources"]
 def prepare(data: Any) -> Cache:
     """The memory-mapped images of a config's `data` section, prepared now if they were not yet.
 
+    The splits are those that the section asks for (see `selection.select`).
+
     Raises:
         UserError: a value makes no sense, or the source cannot be read or the cache not written.
     """
     Fit.of(data)  # Raises.
     if data.mask:
         masks.parse(data.mask, data.image_size, "data.mask")  # Raises.
-    if data.num_train < 0:
-        raise UserError(f"data.num_train={data.num_train}: must be at least 0")
+    selection.check(data)
     if not 0 <= data.test_fraction < 1:
         raise UserError(f"data.test_fraction={data.test_fraction}: use a share from 0 to below 1")
     if data.source in _module_names():
         module = importlib.import_module(f"{__name__}.{data.source}")
         if hasattr(module, "prepare"):
-            return _shortened(module.prepare(data), data.num_train)
+            return selection.select(module.prepare(data), data)
     raise UserError(f"data.source={data.source!r}: {did_you_mean(data.source, sources())}")
 
 
@@ -42,16 +43,6 @@ def sources() -> list[str]:
         for name in _module_names()
         if hasattr(importlib.import_module(f"{__name__}.{name}"), "prepare")
     ]
-
-
-def _shortened(cache: Cache, count: int) -> Cache:
-    """The cache with at most `count` training images, spread over all; 0: with all."""
-    train = cache.train
-    if not 0 < count < len(train.images):
-        return cache
-    rows = train.rows(count)
-    labels = None if train.labels is None else train.labels[rows]
-    return cache._replace(train=Split(train.images[rows], labels))
 
 
 def _module_names() -> list[str]:

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from lfbm_jax.devices import sharding
-from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Split
 from lfbm_jax.model import Example
 
@@ -25,7 +24,6 @@ class Batches:
         split: the training images and labels.
         seed: of the order.
         batch_size: examples a step.
-        exclude_labels: classes left out.
         masks: uint8 [N, H, W, 1], 1 where a pixel of an image is visible; None where all are.
         resident: whether all images are kept on the devices, which then pick their share; None:
             on accelerators with plenty of room.
@@ -36,7 +34,6 @@ class Batches:
         split: Split,
         seed: int,
         batch_size: int,
-        exclude_labels: tuple = (),
         masks: np.ndarray | None = None,
         resident: bool | None = None,
     ):
@@ -44,12 +41,13 @@ class Batches:
         if resident is None:
             resident = sharding.has_room_for(sum(array.nbytes for array in jax.tree.leaves(data)))
         self._split, self._all_masks = split, masks
-        self._images, self._masks = sharding.replicate(data) if resident else data
+        if resident:
+            data = sharding.replicate(jax.tree.map(np.asarray, data))
+        self._images, self._masks = data
         self._pick = _pick_on_devices if resident else _pick_on_host
-        self._rows = rows_without(split.labels, len(split.images), exclude_labels)
         self._seed = seed
         self._batch_size = batch_size
-        self.steps_per_epoch = -(-len(self._rows) // batch_size)
+        self.steps_per_epoch = -(-len(split.images) // batch_size)
 
     def __call__(self, step: int, num_steps: int) -> Example:
         """Examples of `num_steps` steps from `step` on, leading axes [devices, steps, shard].
@@ -71,22 +69,22 @@ class Batches:
 
     def spread(self, count: int) -> Example:
         """`count` of the images trained on, at most all, spread evenly; a leading axis [count]."""
-        count = min(count, len(self._rows))
-        index = self._rows[np.arange(count) * len(self._rows) // count].astype(np.int32)
+        index = self._split.rows(count).astype(np.int32)
         masks = None if self._all_masks is None else self._all_masks[index]
-        weight = np.ones(count, np.float32)
+        weight = np.ones(len(index), np.float32)
         return Example(self._split.images[index], index, weight, masks)
 
     def _step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices (int32) and weights (float32) of one step, padded to whole device shards."""
         epoch, position = divmod(step, self.steps_per_epoch)
         begin = position * self._batch_size
-        rows = _order(self._seed, epoch, len(self._rows))[begin : begin + self._batch_size]
+        total = len(self._split.images)
+        rows = _order(self._seed, epoch, total)[begin : begin + self._batch_size]
         size = jax.device_count() * sharding.shard_size(self._batch_size)
         padded = np.full(size, rows[0])
         padded[: len(rows)] = rows
         weight = (np.arange(size) < len(rows)).astype(np.float32)
-        return self._rows[padded].astype(np.int32), weight
+        return padded.astype(np.int32), weight
 
 
 def _pick_on_host(images: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -102,18 +100,3 @@ def _pick_on_devices(images: jax.Array, index: jax.Array) -> jax.Array:
 def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     """The permutation of an epoch; a step may straddle a call, hence two are kept."""
     return np.random.default_rng((seed, epoch)).permutation(size)
-
-
-def rows_without(labels: np.ndarray | None, size: int, exclude_labels: tuple) -> np.ndarray:
-    """Indices of the images whose label is not excluded."""
-    if not exclude_labels:
-        return np.arange(size)
-    if labels is None:
-        raise UserError(f"data.exclude_labels={tuple(exclude_labels)}: the data has no labels")
-    unknown = set(exclude_labels) - set(np.unique(labels).tolist())
-    if unknown:
-        raise UserError(f"data.exclude_labels: the data has no label {sorted(unknown)[0]}")
-    rows = np.flatnonzero(~np.isin(labels, exclude_labels))
-    if not len(rows):
-        raise UserError("data.exclude_labels: no image is left to train on")
-    return rows

@@ -34,7 +34,10 @@ COPY_ROWS = 1024  # Images moved at once where they have to change places.
 
 
 class Split(NamedTuple):
-    """images: memory-mapped uint8 [N, H, W, C]; labels: int32 [N], or None where not known."""
+    """images: uint8 [N, H, W, C], memory-mapped; labels: int32 [N], or None where not known.
+
+    The images may also be `selection.Rows` of such an array, which can be indexed likewise.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -55,19 +58,23 @@ class Split(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """What a data source was turned into.
+    """A data set; no image is in two of its splits.
 
     Attributes:
-        train: the training split.
-        test: the split that is held out and scored, or None.
+        train: what models learn from.
+        test: held-out images of the same classes, or None.
         directory: the cache's folder.
         test_name: what the held-out split is, for reports.
+        excluded: held-out images of classes that are left out of both, or None (see `selection`).
+        selection: how the splits were chosen, as a part of file names; "": as the source has them.
     """
 
     train: Split
     test: Split | None
     directory: Path
     test_name: str = "test"
+    excluded: Split | None = None
+    selection: str = ""
 
     @property
     def scored(self) -> tuple[str, Split]:
@@ -145,13 +152,21 @@ def load(directory: Path) -> Cache | None:
         return None
     if sizes != manifest["bytes"]:
         return None
-    images = np.load(directory / "images.npy", mmap_mode="r")
-    labels = np.load(directory / "labels.npy") if "labels.npy" in sizes else None
+    images, labels = pooled(directory)
     train, test = slice(0, manifest["train"]), slice(manifest["train"], len(images))
     splits = [Split(images[rows], labels if labels is None else labels[rows])
               for rows in (train, test)]
     test = splits[1] if manifest["test"] else None
     return Cache(splits[0], test, directory, manifest["test_name"])
+
+
+def pooled(directory: Path) -> Split:
+    """All images of a whole cache: the source's training images, then its test images."""
+    labels = directory / "labels.npy"
+    return Split(
+        np.load(directory / "images.npy", mmap_mode="r"),
+        np.load(labels) if labels.exists() else None,
+    )
 
 
 def by_split(

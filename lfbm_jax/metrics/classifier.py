@@ -71,7 +71,7 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     """
     images, labels = data.train
     network = Network(int(labels.max()) + 1)
-    path = data.directory / _file_name(num_epochs, len(images))
+    path = data.directory / _file_name(num_epochs, len(images), data.selection)
     if path.exists():
         with np.load(path) as file:
             parameters = unflatten_dict(dict(file), sep=".")
@@ -93,12 +93,12 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     )
 
 
-def _file_name(num_epochs: int, num_images: int) -> str:
+def _file_name(num_epochs: int, num_images: int, selection: str) -> str:
     """Another one for everything that the parameters depend on, the images themselves apart."""
     setting = {
         "format": FORMAT,
         "network": (WIDTHS, SMALLEST_SIDE, FEATURES),
-        "training": (BATCH_SIZE, LEARNING_RATE, SEED, num_epochs, num_images),
+        "training": (BATCH_SIZE, LEARNING_RATE, SEED, num_epochs, num_images, selection),
         "numbers": (PRECISION, jnp.result_type(float).name),
         "device": (jax.default_backend(), jax.local_devices()[0].device_kind),
         "libraries": (jax.__version__, flax.__version__, optax.__version__),

@@ -17,7 +17,6 @@ import numpy as np
 
 from lfbm_jax.devices import distributed
 from lfbm_jax.errors import UserError
-from lfbm_jax.images.batches import rows_without
 from lfbm_jax.images.cache import Cache, blaming_cache_dir, folder
 from lfbm_jax.metrics import inception_weights
 from lfbm_jax.metrics.features import Extractor, Summary, chunks
@@ -120,7 +119,7 @@ def names_end(
     if config.metrics.fid_statistics:
         end += "_to_given_statistics"
     else:
-        count = len(_rows(config, data))
+        count = len(data.train.images)
         if count < FEATURES or _left_out(config, data):
             end += f"_to_{count}_training_images"
     return end if weights.genuine else f"{end}_with_other_weights"
@@ -137,26 +136,21 @@ def _reference(config: ml_collections.ConfigDict, data: Cache, real: Summary) ->
 
 def _left_out(config: ml_collections.ConfigDict, data: Cache) -> str:
     """Which training images the statistics of this run do without, in words; "": none."""
-    labels = sorted(config.data.exclude_labels)
+    labels, share = sorted(config.data.exclude_labels), config.data.pooled_train_share
     parts = [f"without the classes {', '.join(map(str, labels))}"] if labels else []
+    if share:
+        parts.append(f"{share} of the pooled images, seed {config.data.pooled_seed}")
     if len(data.train.images) == config.data.num_train:
         parts.append(f"of the {config.data.num_train} that data.num_train takes")
     return ", ".join(parts)
 
 
-def _rows(config: ml_collections.ConfigDict, data: Cache) -> np.ndarray:
-    """The training images that the statistics are of."""
-    images, labels = data.train
-    return rows_without(labels, len(images), config.data.exclude_labels)
-
-
 def _statistics_path(
     config: ml_collections.ConfigDict, data: Cache, weights: inception_weights.Weights
 ) -> pathlib.Path:
-    without = "".join(f"-without-{label}" for label in sorted(config.data.exclude_labels))
     # The network's products are float32 under every `precision`, so this is no part of the name.
     kind = f"{weights.sha256[:16]}-{jnp.result_type(float).name}"
-    name = f"fid_statistics-{FORMAT}-{kind}-{len(data.train.images)}{without}.npz"
+    name = f"fid_statistics-{FORMAT}-{kind}-{len(data.train.images)}{data.selection}.npz"
     return data.directory / name
 
 
@@ -168,8 +162,8 @@ def _is_missing(path: pathlib.Path) -> bool:
 def _summarize_training(
     config: ml_collections.ConfigDict, data: Cache, extractor: Extractor, path: pathlib.Path
 ) -> None:
-    rows = _rows(config, data)
-    summary = Summary.of(extractor, chunks(data.train.images, rows), len(rows))
+    images = data.train.images
+    summary = Summary.of(extractor, chunks(images, np.arange(len(images))), len(images))
     with blaming_cache_dir(data.directory):
         summary.save(path)
 

@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from lfbm_jax.images import selection
 from lfbm_jax.learning import health
 from lfbm_jax.reports import page, plots
 
@@ -47,6 +48,7 @@ class ReportWriter:
         self._step = step
         self._papers = papers
         self._setup: dict[str, Any] = {"data": config.data.name, "seed": config.seed}
+        self._setup |= selection.setting(config.data)
         if averaged:
             self._setup["parameters"] = f"moving average, decay {config.train.ema_decay}"
         self.pictures: list[pathlib.Path] = []

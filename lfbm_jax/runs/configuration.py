@@ -35,7 +35,11 @@ def base() -> ml_collections.ConfigDict:
                 "horizontal_flip": False,  # mirror a random half of the training images
                 "test_split": "test",  # the split of a TFDS data set that is held out and scored
                 "test_fraction": 0.0,  # share held out where the source has no test split
-                "exclude_labels": (),  # classes left out of training
+                "exclude_labels": (),  # classes left out of training, see images/selection.py
+                # Share of the other classes' images that trains where all images are pooled and
+                # split anew, by a permutation with this seed; 0: the source's splits.
+                "pooled_train_share": 0.0,
+                "pooled_seed": 0,
                 "num_train": 0,  # at most so many training images; 0: all
                 "mask": "",  # hides pixels of the training images, as "salt_and_pepper:0.5" does
             },

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 
 from lfbm_jax.images import masks
-from lfbm_jax.images.batches import rows_without
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.model import Parameters
 from lfbm_jax.trained.api import TrainedModel
@@ -43,8 +42,7 @@ def _with_fitted_prior(trained: TrainedModel, data: Cache) -> Parameters:
 def inferred(trained: TrainedModel, data: Cache, epoch: int) -> np.ndarray:
     """z of every training image, [N, d], inferred as in training, anew in every epoch."""
     config = trained.config
-    excluded = tuple(config.data.exclude_labels)
-    rows = rows_without(data.train.labels, len(data.train.images), excluded)
+    rows = np.arange(len(data.train.images))
     chunks = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
     return np.concatenate(
         [

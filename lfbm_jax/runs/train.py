@@ -81,8 +81,7 @@ def _batches(config: ml_collections.ConfigDict, data: Cache, workdir: pathlib.Pa
     visible = masks.of_training_images(config, np.arange(len(data.train.images)))
     if visible is not None:
         distributed.everywhere(lambda: masks.keep(visible, workdir / "masks.npy"))
-    excluded = tuple(config.data.exclude_labels)
-    return Batches(data.train, config.seed, config.train.batch_size, excluded, visible)
+    return Batches(data.train, config.seed, config.train.batch_size, visible)
 
 
 class _Action(NamedTuple):

@@ -4,8 +4,7 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.images.batches import rows_without
-from lfbm_jax.images.cache import Cache, Split
+from lfbm_jax.images.cache import Cache
 from lfbm_jax.metrics import classifier
 from lfbm_jax.metrics.features import Summary, chunks
 from lfbm_jax.metrics.frechet import frechet_distance
@@ -54,17 +53,17 @@ def run(
     counts = np.bincount(
         probabilities[confident].argmax(axis=1), minlength=probabilities.shape[1]
     )
-    train, test = (_without(split, config.data.exclude_labels) for split in (data.train, data.test))
-    compared = min(len(samples), len(test.images))
+    counts = counts[np.unique(data.train.labels)]
+    compared = min(len(samples), len(data.test.images))
     training, generated, held_out = (
         Summary.of(judge.features, chunks(images, np.arange(len(images))), len(images)).gaussian
-        for images in (train.images, samples[:compared], test.spread(compared))
+        for images in (data.train.images, samples[:compared], data.test.spread(compared))
     )
     writer.describe(
         split=data.test_name,
         classifier=f"convolutional, {settings.num_epochs} epochs, {judge.file}",
         frechet_num_images=compared,
-        frechet_num_training_images=len(train.images),
+        frechet_num_training_images=len(data.train.images),
         frechet_features=f"{classifier.FEATURES} of the classifier's last hidden layer; no FID",
     )
     return {
@@ -78,8 +77,3 @@ def run(
         "classifier_frechet_distance": frechet_distance(generated, training),
         "classifier_frechet_distance_of_test_images": frechet_distance(held_out, training),
     }
-
-
-def _without(split: Split, exclude_labels: tuple) -> Split:
-    rows = rows_without(split.labels, len(split.images), exclude_labels)
-    return Split(split.images[rows], split.labels[rows])

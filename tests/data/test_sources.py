@@ -123,16 +123,14 @@ def test_truncated_cache_is_made_again(settings):
     np.testing.assert_array_equal(sources.prepare(settings).train.images, expected)
 
 
-def test_an_epoch_visits_every_allowed_image_once():
+def test_an_epoch_visits_every_image_once():
     images = np.zeros((23, 2, 2, 1), np.uint8)
-    labels = np.arange(23) % 3
-    batches = Batches(Split(images, labels), seed=1, batch_size=4, exclude_labels=(2,))
-    allowed = np.flatnonzero(labels != 2)
+    batches = Batches(Split(images, None), seed=1, batch_size=4)
     orders = []
     for epoch in range(2):
         calls = batches(epoch * batches.steps_per_epoch, batches.steps_per_epoch)
         seen = calls.index[calls.weight > 0]
-        assert sorted(seen) == allowed.tolist()
+        assert sorted(seen) == list(range(23))
         orders.append(seen.tolist())
     assert orders[0] != orders[1]
     np.testing.assert_array_equal(batches(2, 3).index[:, 1:2], batches(3, 1).index)

@@ -35,16 +35,17 @@ def test_learns_digits_once(digits, monkeypatch):
     np.testing.assert_array_equal(probabilities(again, digits.test.images), real)
 
 
-@pytest.mark.parametrize("other", ["cuda", "float64", "version", "epochs"])
+@pytest.mark.parametrize("other", ["cuda", "float64", "version", "epochs", "selection"])
 def test_whatever_changes_the_classifier_changes_its_file(other, monkeypatch):
-    name = classifier._file_name(5, 100)
-    assert classifier._file_name(5, 100) == name
+    name = classifier._file_name(5, 100, "")
+    assert classifier._file_name(5, 100, "") == name
     if other == "cuda":
         monkeypatch.setattr(classifier.jax, "default_backend", lambda: "cuda")
     elif other == "version":
         monkeypatch.setattr(classifier.optax, "__version__", "0.0.0")
     with jax.enable_x64(other == "float64"):
-        assert classifier._file_name(6 if other == "epochs" else 5, 100) != name
+        epochs, selection = 6 if other == "epochs" else 5, "-without-3" * (other == "selection")
+        assert classifier._file_name(epochs, 100, selection) != name
 
 
 @pytest.mark.parametrize("precision", ["default", "tensorfloat32", "highest"])

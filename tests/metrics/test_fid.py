@@ -79,7 +79,7 @@ def test_few_images_or_other_ones_have_another_name(config, data, network, monke
     monkeypatch.setattr(fid, "KERNEL_SUBSET_SIZE", 5)
     images = data.train.images[:10]
 
-    def names_and_reference():
+    def names_and_reference(data=data):
         figures, setting = fid.measure(config, data, [images], 10)
         assert all(name.startswith(("fid", "kid", "kid_stddev")) for name in figures)
         ends = {name.removeprefix("fid") for name in figures if name.startswith("fid")}
@@ -92,8 +92,12 @@ def test_few_images_or_other_ones_have_another_name(config, data, network, monke
     assert names_and_reference()[0] == ""
     config.data.exclude_labels = (1,)
     expected = "_to_20_training_images", "train split, 20 images, without the classes 1"
-    assert names_and_reference() == expected
-    config.data.update({"exclude_labels": (), "num_train": 30})
+    part = data._replace(train=Split(data.train.images[:20], None), selection="-without-1")
+    assert names_and_reference(part) == expected
+    config.data.update({"exclude_labels": (), "pooled_train_share": 0.8, "pooled_seed": 3})
+    end, reference = names_and_reference(part._replace(selection="-pooled-0.8-seed-3"))
+    assert end == "_to_20_training_images" and "0.8 of the pooled images, seed 3" in reference
+    config.data.update({"pooled_train_share": 0.0, "num_train": 30})
     end, reference = names_and_reference()
     assert end == "_to_30_training_images" and "of the 30 that data.num_train takes" in reference
     config.data.num_train = 0
@@ -107,10 +111,10 @@ def test_training_statistics_are_made_once_for_each_set_of_images(config, data, 
     np.testing.assert_allclose(np.load(path)["mu"], direct(data.train.images)[0].mean, atol=1e-5)
     assert fid.training_statistics(config, data) == path
     assert network["loads"] == 1
-    config.data.exclude_labels = (1,)
-    other = fid.training_statistics(config, data)
-    assert other != path
     kept = data.train.images[data.train.labels != 1]
+    part = data._replace(train=Split(kept, None), selection="-without-1")
+    other = fid.training_statistics(config, part)
+    assert other != path
     np.testing.assert_allclose(np.load(other)["mu"], direct(kept)[0].mean, atol=1e-5)
     network["weights"] = network["weights"]._replace(sha256=64 * "a")
     assert fid.training_statistics(config, data) not in (path, other)

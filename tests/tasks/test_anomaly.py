@@ -1,8 +1,14 @@
 """The task on a model whose densities are known: areas, base rates, which images are scored."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
+import scipy.stats
+from sklearn.datasets import load_digits
 
+from lfbm_jax import data as sources
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.runs import configuration
@@ -23,8 +29,16 @@ def split(labels, seed):
 
 @pytest.fixture
 def data():
-    """200 training and 40 test images of ten classes."""
-    return Cache(split(np.arange(200) % 10, 0), split(np.arange(40) % 10, 1), None)
+    """180 training and 36 test images of nine classes, 4 of the tenth that is held out."""
+    normal = np.delete(np.arange(10), HELD_OUT)
+    test, excluded = split(np.tile(normal, 4), 1), split(np.full(4, HELD_OUT), 2)
+    return Cache(split(np.tile(normal, 20), 0), test, None, "test", excluded)
+
+
+def scored(data):
+    """The images in the order in which they are scored, and which are anomalies."""
+    images = np.concatenate([data.test.images, data.excluded.images])
+    return images, label_of(images) == HELD_OUT
 
 
 class Known:
@@ -71,10 +85,20 @@ def separating(images):
     return np.where(label_of(images) == HELD_OUT, -5.0, 0.0)
 
 
-def average_precision(anomaly_rows, score):
-    """Its definition: the mean, over the anomalies, of the precision down to each."""
-    order = np.argsort(score, kind="stable")
-    hits = np.asarray(anomaly_rows)[order]
+def trapezoid(anomalies, score):
+    """The area between the points (recall, precision) after each image, ties looked at together."""
+    anomalies, score = np.asarray(anomalies), np.asarray(score)
+    points = [(0.0, 1.0)]  # By convention nothing is retrieved with precision 1.
+    for threshold in np.unique(score):
+        found = score <= threshold
+        hits = np.sum(anomalies & found)
+        points.append((hits / anomalies.sum(), hits / found.sum()))
+    return sum((r - q) * (p + o) / 2 for (q, o), (r, p) in itertools.pairwise(points))
+
+
+def steps(anomalies, score):
+    """The mean, over the anomalies, of the precision down to each; no score occurs twice."""
+    hits = np.asarray(anomalies)[np.argsort(score)]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return precision[hits].mean()
 
@@ -82,39 +106,88 @@ def average_precision(anomaly_rows, score):
 def test_a_model_that_knows_the_anomalies_reaches_one(data):
     writer = Writer()
     figures = anomaly.run(Known(separating), data, config(), writer)
-    assert figures["auprc"] == figures["auprc_80_20"] == figures["auprc_of_one_chain"] == 1
-    assert figures["auprc_of_log_p_z"] == pytest.approx(figures["base_rate"])
-    assert writer.setup["anomaly_labels"] == (HELD_OUT,)
-    for name in ("precision_recall", "lowest_scores"):
-        assert writer.pictures[name].dtype == np.uint8
-        assert writer.pictures[name].std() > 0
+    assert figures["auprc"] == figures["average_precision"] == figures["auprc_of_one_chain"] == 1
+    # All scores alike: one step from (0, 1) to (1, base rate).
+    assert figures["auprc_of_log_p_z"] == pytest.approx((1 + figures["base_rate"]) / 2)
+    for picture in writer.pictures.values():
+        assert picture.dtype == np.uint8
+        assert picture.std() > 0
 
 
 def test_the_held_out_class_is_the_positive_one_and_low_scores_are_anomalous(data):
     """A model that prefers the anomalies does worse than chance: the least possible area."""
     model = Known(lambda images: np.arange(len(images)) - 1e3 * separating(images))
     figures = anomaly.run(model, data, config(), Writer())
-    worst = average_precision([False] * 36 + [True] * 4, np.arange(40))
-    assert figures["auprc"] == pytest.approx(worst)
+    worst = [False] * 36 + [True] * 4
+    assert figures["auprc"] == pytest.approx(trapezoid(worst, np.arange(40)))
+    assert figures["average_precision"] == pytest.approx(steps(worst, np.arange(40)))
     assert figures["auprc"] < figures["base_rate"]
 
 
-def test_area_is_the_average_precision_of_the_sum_of_both_terms(data):
-    """Each alone tells less; the figures name which."""
-    images = data.test.images
+@pytest.mark.parametrize(("anomalies", "images"), [(7877, 20302), (6824, 19460), (100, 1000)])
+def test_least_possible_area(anomalies, images):
+    """Every normal image ranked before any anomaly: 1 + log(1 - b) (1 - b) / b of base rate b.
+
+    The integral of precision r b / (1 - b + r b) over recall r. Of N images, the trapezoid rule
+    errs by the order 1/N².
+    """
+    ranks, base_rate = np.arange(images), anomalies / images
+    least = 1 + math.log(1 - base_rate) * (1 - base_rate) / base_rate
+    found = anomaly.auprc(ranks >= images - anomalies, ranks)
+    assert found == pytest.approx(least, abs=1 / images**2)
+
+
+def test_areas_are_those_of_the_sum_of_both_terms_and_of_each(data):
+    images, anomalies = scored(data)
 
     def rule(row):
         return lambda x: x[:, row, :, 0] @ [1.0, 0.01, 0, 0] / 64 + 0.5 * separating(x)
 
     one, other = rule(1), rule(2)
     figures = anomaly.run(Known(one, other), data, config(), Writer())
-    anomalies = data.test.labels == HELD_OUT
-    expected = average_precision(anomalies, one(images) + other(images))
-    assert figures["auprc"] == pytest.approx(expected)
-    assert figures["auprc_of_log_p_x_given_z"] == pytest.approx(
-        average_precision(anomalies, one(images))
-    )
-    assert figures["auprc_of_log_p_z"] == pytest.approx(average_precision(anomalies, other(images)))
+    both = one(images) + other(images)
+    assert figures["auprc"] == pytest.approx(trapezoid(anomalies, both))
+    assert figures["average_precision"] == pytest.approx(steps(anomalies, both))
+    alone = trapezoid(anomalies, one(images))
+    assert figures["auprc_of_log_p_x_given_z"] == pytest.approx(alone)
+    assert figures["auprc_of_log_p_z"] == pytest.approx(trapezoid(anomalies, other(images)))
+
+
+def test_a_sigma_of_the_score_weighs_its_terms_and_leaves_the_model_alone(data):
+    """The score is log p(z) - |x - g(z)|^2 / (2 sigma^2) - constant, whatever the model's sigma."""
+    images, anomalies = scored(data)
+    offsets = np.random.default_rng(5).uniform(0.05, 0.5, len(images))
+
+    class Reconstructs(Known):
+        def infer(self, images, *args, **kwargs):
+            found = super().infer(images, *args, **kwargs)
+            moved = images / 127.5 - 1 + offsets[:, None, None, None]
+            return found._replace(reconstruction=moved)
+
+    def prior(images):
+        return images[:, 1, 1, 0] / 40
+
+    areas = []
+    for sigma in (0.5**0.5, 2.0):
+        writer = Writer()
+        model = Reconstructs(lambda images: np.full(len(images), np.e), prior)
+        figures = anomaly.run(model, data, config(sigma=sigma), writer)
+        expected = prior(images) - 16 * offsets**2 / (2 * sigma**2)
+        assert figures["auprc"] == pytest.approx(trapezoid(anomalies, expected))
+        assert figures["auprc_of_log_p_x_given_z"] == pytest.approx(trapezoid(anomalies, -offsets))
+        assert writer.setup["score_sigma"] == sigma
+        assert writer.setup["sigma"] == 0.5
+        areas.append(figures["auprc"])
+        mse = np.mean(offsets[anomalies] ** 2)
+        assert figures["mse_of_anomalies"] == pytest.approx(mse, rel=1e-5)
+    assert areas[0] != areas[1], "else the weight of the terms did not matter"
+
+
+def test_likelihood_of_the_score_is_the_normal_density():
+    x, mean = np.random.default_rng(0).normal(size=(2, 3, 16))
+    mse = np.mean((x - mean) ** 2, axis=1)
+    expected = scipy.stats.norm.logpdf(x, mean, 0.7).sum(axis=1)
+    np.testing.assert_allclose(anomaly._log_likelihood(mse, 16, 0.7), expected, rtol=1e-13)
 
 
 def test_scores_are_averaged_over_different_chains(data):
@@ -124,37 +197,50 @@ def test_scores_are_averaged_over_different_chains(data):
     assert figures["auprc"] > 0.95 > 0.7 > figures["auprc_of_one_chain"]
 
 
-def test_protocols_score_the_images_and_have_the_base_rates_that_they_say(data):
+def test_every_held_out_image_is_scored_and_no_training_image(data):
     model = Known(separating)
     figures = anomaly.run(model, data, config(), Writer())
     assert (figures["num_images"], figures["base_rate"]) == (40, 0.1)
-    # 24 anomalies in all beside 20 % of the 216 normal images, scaled to the 36 of the test split.
-    images, _ = model.calls[0]
-    anomalies = label_of(images) == HELD_OUT
-    assert (anomalies.sum(), (~anomalies).sum()) == (20, 36)
-    assert figures["num_images_80_20"] == 56
-    assert figures["base_rate_80_20"] == pytest.approx(24 / (24 + 0.2 * 216))
-    training_rows = {row.tobytes() for row in data.train.images[data.train.labels != HELD_OUT]}
-    assert not training_rows & {image.tobytes() for image in images}
+    (images, _), = model.calls
+    np.testing.assert_array_equal(images, scored(data)[0])
 
 
-def test_a_part_of_the_test_split_is_spread_over_it(data):
-    settings = config(num_images=8)
-    settings.data.exclude_labels = (5,)
+def test_a_part_of_the_scored_images_is_spread_over_them(data):
     model = Known(separating)
-    figures = anomaly.run(model, data, settings, Writer())
-    assert figures["num_images"] == 8
-    np.testing.assert_array_equal(label_of(model.calls[0][0])[:8], [0, 5, 0, 5, 0, 5, 0, 5])
+    figures = anomaly.run(model, data, config(num_images=20), Writer())
+    assert (figures["num_images"], figures["base_rate"]) == (20, 0.1)
+    np.testing.assert_array_equal(model.calls[0][0], scored(data)[0][::2])
+
+
+def test_pooled_splits_are_what_training_left_out(tmp_path):
+    """From the settings to the scores: the digits of scikit-learn, several classes held out."""
+    settings = config()
+    settings.data.update({"source": "embedded", "name": "digits", "cache_dir": str(tmp_path)})
+    settings.data.update({"exclude_labels": (3, 8), "pooled_train_share": 0.8, "pooled_seed": 2})
+    data = sources.prepare(settings.data)
+    model = Known(lambda images: -images.mean(axis=(1, 2, 3)))
+    writer = Writer()
+    figures = anomaly.run(model, data, settings, writer)
+    labels = load_digits().target
+    anomalies = np.isin(labels, (3, 8)).sum()
+    normal = len(labels) - anomalies
+    assert figures["num_images"] == anomalies + normal - int(0.8 * normal)
+    assert figures["base_rate"] == pytest.approx(anomalies / figures["num_images"])
+    (images, _), = model.calls
+    trained = {image.tobytes() for image in np.asarray(data.train.images)}
+    assert not trained & {image.tobytes() for image in images}
+    assert writer.setup["split"] == "pooled 80/20"
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda data, config: config.task.anomaly.update({"num_images": 2}), "num_images"),
-        (lambda data, config: data._replace(test=None), "test split"),
-        (lambda data, config: data._replace(test=data.test._replace(labels=None)), "labels"),
+        (lambda data, config: config.task.anomaly.update({"num_images": 1}), "num_images"),
+        (lambda data, config: data._replace(test=None), "4 of the 4 scored images"),
+        (lambda data, config: data._replace(excluded=None), "0 of the 36 scored images"),
+        (lambda data, config: data._replace(test=None, excluded=None), "no image is held out"),
     ],
-    ids=["one kind only", "no test split", "no labels"],
+    ids=["too few", "anomalies only", "normal images only", "no test split"],
 )
 def test_mistakes_are_one_line(data, change, named):
     settings = config()
@@ -168,6 +254,7 @@ def test_mistakes_are_one_line(data, change, named):
     [
         ("data", {"exclude_labels": ()}, "data.exclude_labels"),
         ("task", {"anomaly": {"num_chains": 0}}, "num_chains=0"),
+        ("task", {"anomaly": {"num_chains": 1, "sigma": -1.0}}, "sigma=-1.0"),
     ],
 )
 def test_settings_that_make_no_sense_stop_before_training(section, change, named):
@@ -185,8 +272,13 @@ def test_a_score_that_is_not_finite_stops(data):
         anomaly.run(model, data, config(), Writer())
 
 
-def test_config_holds_out_the_digit():
+def test_config_holds_out_the_digit_in_either_split():
     config = experiment("mnist_anomaly", "digit=4")
+    assert config.data.pooled_train_share == 0.8
     assert config.data.exclude_labels == (4,)
+    for variants in ("digit=4,test_split", "test_split,digit=4"):
+        config = experiment("mnist_anomaly", variants)
+        assert config.data.exclude_labels == (4,)
+        assert config.data.pooled_train_share == 0
     with pytest.raises(UserError, match="digit=12"):
         experiment("mnist_anomaly", "digit=12")

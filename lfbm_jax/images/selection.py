@@ -1,0 +1,129 @@
+"""Which images of a data set train, which are held out, and which are of classes left out.
+
+A cache holds a data set once, whatever is chosen here: rows are looked up when images are read.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from lfbm_jax.errors import UserError
+from lfbm_jax.images.cache import Cache, Split, pooled
+
+
+class Rows:
+    """Some rows of an array, read when they are asked for, so that a memory map stays on disk.
+
+    Args:
+        array: [N, ...].
+        rows: indices into its first axis, [n].
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray):
+        self._array, self._rows = array, rows
+        self.shape, self.dtype = (len(rows), *array.shape[1:]), array.dtype
+        self.nbytes = len(rows) * array[:1].nbytes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self._array[self._rows[index]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._array[self._rows], dtype)
+
+
+def check(data: Any) -> None:
+    """UserError where a setting of `select` makes no sense."""
+    if data.num_train < 0:
+        raise UserError(f"data.num_train={data.num_train}: must be at least 0")
+    if not 0 <= data.pooled_train_share < 1:
+        raise UserError(
+            f"data.pooled_train_share={data.pooled_train_share}: use a share from 0 to below 1"
+        )
+    if data.pooled_seed < 0:
+        raise UserError(f"data.pooled_seed={data.pooled_seed}: must be at least 0")
+
+
+def select(cache: Cache, data: Any) -> Cache:
+    """The splits that a config's `data` section asks for; no image is in two of them.
+
+    Images of `data.exclude_labels` never train. Where `data.pooled_train_share` is 0, the others
+    are split as in the source, and `excluded` are those of the test split. Else all images are
+    pooled and the others permuted: the share of them, rounded down, trains, the rest is the test
+    split, and `excluded` is every image of `data.exclude_labels`. The permutation depends on
+    `data.pooled_seed` and the number of these images alone.
+
+    At most `data.num_train` images train (0: all), spread evenly over those that may.
+
+    Raises:
+        UserError: the images have no labels but some are excluded, no image has such a label, or
+            there is nothing to train on or to hold out.
+    """
+    labels = tuple(data.exclude_labels)
+    if not (labels or data.pooled_train_share or data.num_train):
+        return cache
+    every = pooled(cache.directory)
+    left_out = _are_of(every, labels)
+    if data.pooled_train_share:
+        normal = np.flatnonzero(~left_out)
+        # NumPy never changes this generator's numbers: a run can be scored years after it trained.
+        normal = np.random.RandomState(data.pooled_seed).permutation(normal)
+        count = int(data.pooled_train_share * len(normal))
+        train, test = np.sort(normal[:count]), np.sort(normal[count:])
+        excluded = np.flatnonzero(left_out)
+        if not (len(train) and len(test)):
+            raise UserError(
+                f"data.pooled_train_share={data.pooled_train_share} of {len(normal)} images leaves"
+                " a split empty: change it"
+            )
+    else:
+        held_out = np.arange(len(left_out)) >= len(cache.train.images)
+        train = np.flatnonzero(~held_out & ~left_out)
+        test = np.flatnonzero(held_out & ~left_out)
+        excluded = np.flatnonzero(held_out & left_out)
+        if not len(train):
+            raise UserError("data.exclude_labels: no image is left to train on")
+    if 0 < data.num_train < len(train):
+        train = train[np.arange(data.num_train) * len(train) // data.num_train]
+    train, test, excluded = (_split(every, rows) for rows in (train, test, excluded))
+    share = data.pooled_train_share
+    test_name = f"pooled {100 * share:.4g}/{100 * (1 - share):.4g}" if share else cache.test_name
+    return Cache(train, test, cache.directory, test_name, excluded, _name(data))
+
+
+def setting(data: Any) -> dict[str, Any]:
+    """What a report has to say of a selection; nothing where the source's splits are used whole."""
+    found = {}
+    if data.exclude_labels:
+        found["exclude_labels"] = tuple(data.exclude_labels)
+    if data.pooled_train_share:
+        found["pooled_train_share"] = data.pooled_train_share
+        found["pooled_seed"] = data.pooled_seed
+    return found
+
+
+def _name(data: Any) -> str:
+    parts = []
+    if data.pooled_train_share:
+        parts.append(f"-pooled-{data.pooled_train_share}-seed-{data.pooled_seed}")
+    return "".join(parts + [f"-without-{label}" for label in sorted(data.exclude_labels)])
+
+
+def _are_of(split: Split, labels: tuple) -> np.ndarray:
+    """Which images are of one of the classes, bool [N]."""
+    if not labels:
+        return np.zeros(len(split.images), bool)
+    if split.labels is None:
+        raise UserError(f"data.exclude_labels={labels}: the data has no labels")
+    unknown = sorted(set(labels) - set(np.unique(split.labels).tolist()))
+    if unknown:
+        raise UserError(f"data.exclude_labels: the data has no label {unknown[0]}")
+    return np.isin(split.labels, labels)
+
+
+def _split(every: Split, rows: np.ndarray) -> Split | None:
+    if not len(rows):
+        return None
+    return Split(Rows(every.images, rows), None if every.labels is None else every.labels[rows])
