@@ -57,6 +57,12 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "which of them this is, from 0 on [ask the launcher]", lower_bound=0
 )
+_WAIT_SECONDS = flags.DEFINE_float(
+    "wait_seconds",
+    distributed.WAIT_SECONDS,
+    "how long to wait for the other processes of a run",
+    lower_bound=1.0,
+)
 
 
 def main(_: Sequence[str]) -> None:
@@ -65,7 +71,9 @@ def main(_: Sequence[str]) -> None:
     cli.set_precision()
     cli.set_determinism(config)
     cli.keep_compiled_programs()
-    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    distributed.initialize(
+        _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _WAIT_SECONDS.value
+    )
     with distributed.noticing_losses(), distributed.own_folder(_workdir()) as folder:
         _MODE_FUNCTIONS[_MODE.value](config, folder)
 

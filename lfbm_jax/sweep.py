@@ -32,6 +32,8 @@ from lfbm_jax.reports import ablation
 from lfbm_jax.runs import build, cli, configuration, workdir
 
 POLL_SECONDS = 0.2
+MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+MEMORY_FOR_JOBS = 0.9  # of a GPU's memory, shared by the runs on it
 
 
 class Run(NamedTuple):
@@ -148,7 +150,7 @@ def run_all(runs: list[Run], devices: list[str | None]) -> list[Run]:
         while waiting or running:
             while waiting and free:
                 run, device = waiting.pop(), free.pop(0)
-                running[_start(run, device)] = (run, device)
+                running[_start(run, device, devices.count(device))] = (run, device)
             for process in [p for p in running if p.poll() is not None]:
                 run, device = running.pop(process)
                 free.append(device)
@@ -164,10 +166,22 @@ def run_all(runs: list[Run], devices: list[str | None]) -> list[Run]:
     return failed
 
 
-def _start(run: Run, device: str | None) -> subprocess.Popen:
+def environment(device: str | None, jobs: int) -> dict[str, str]:
+    """The variables of a run that is one of `jobs` at a time on its device.
+
+    JAX would take three quarters of a GPU's memory for each. What the user sets is left alone.
+    """
+    variables = dict(os.environ)
+    if device is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = device
+    if jobs > 1:
+        variables.setdefault(MEMORY_FRACTION, f"{MEMORY_FOR_JOBS / jobs:.3f}")
+    return variables
+
+
+def _start(run: Run, device: str | None, jobs: int) -> subprocess.Popen:
     """Starts a run whose output goes to its `log.txt`."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
     # Even where a SIGKILL ends the sweep, its runs are told to save and end (Linux's util-linux).
     guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
@@ -176,7 +190,7 @@ def _start(run: Run, device: str | None) -> subprocess.Popen:
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env=environment(device, jobs),
         )
 
 

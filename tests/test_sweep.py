@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from lfbm_jax import sweep
 from lfbm_jax.errors import UserError
 from lfbm_jax.sweep import parse_grid
 from tests.builders import small_config
@@ -42,6 +43,18 @@ def command(tmp_path):
     main = [sys.executable, "-m", "lfbm_jax.sweep", "--config=configs/digits.py:smoke"]
     flags = [f"--grid={GRID}", "--config.tasks=('reconstruct',)", f"--workdir={tmp_path / 'sweep'}"]
     return [*main, *flags, f"--config.data.cache_dir={tmp_path / 'cache'}"]
+
+
+def test_jobs_on_one_device_share_its_memory(monkeypatch):
+    monkeypatch.delenv(sweep.MEMORY_FRACTION, raising=False)
+    alone, shared, everywhere = (
+        sweep.environment(*given) for given in (("1", 1), ("0", 3), (None, 2))
+    )
+    assert sweep.MEMORY_FRACTION not in alone and alone["CUDA_VISIBLE_DEVICES"] == "1"
+    assert shared[sweep.MEMORY_FRACTION] == "0.300" and shared["CUDA_VISIBLE_DEVICES"] == "0"
+    assert everywhere[sweep.MEMORY_FRACTION] == "0.450"
+    monkeypatch.setenv(sweep.MEMORY_FRACTION, "0.2")
+    assert sweep.environment("0", 3)[sweep.MEMORY_FRACTION] == "0.2"
 
 
 def test_commands_are_printed_for_job_arrays(command, run_python):

@@ -18,11 +18,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from lfbm_jax.devices import rendezvous
 from lfbm_jax.errors import UserError
 
 # A process that is not heard of for so long is taken for dead, and all others end.
 HEARTBEAT_SECONDS = 20
 SHUTDOWN_SECONDS = 20
+WAIT_SECONDS = 300.0  # for processes that are still to come
 MESSAGE_BYTES = 1000
 LOST = 1  # exit status
 
@@ -30,7 +32,10 @@ T = TypeVar("T")
 
 
 def initialize(
-    coordinator: str | None, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    wait_seconds: float = WAIT_SECONDS,
 ) -> None:
     """Joins the other processes of a run; must come before anything is computed.
 
@@ -39,9 +44,10 @@ def initialize(
             (SLURM, Open MPI, Kubernetes, Cloud TPU); None for a single process.
         num_processes, process_id: how many there are and which this is, from 0 on; None to ask
             the launcher.
+        wait_seconds: how long to wait for the others.
 
     Raises:
-        UserError: the others cannot be found, or have another number of devices.
+        UserError: the others do not come, or have another number of devices.
     """
     field = f"--coordinator={coordinator}"
     if coordinator is None:
@@ -52,11 +58,15 @@ def initialize(
         raise UserError(f"{field}: use HOST:PORT, or auto under SLURM, Open MPI or on TPUs")
     # JAX's own way of noticing SIGTERM would take the signal from the training loop.
     jax.config.update("jax_enable_preemption_service", False)
+    known = coordinator != "auto" and num_processes is not None and process_id is not None
+    if known and process_id < num_processes:
+        rendezvous.meet(coordinator, num_processes, process_id, wait_seconds)
     try:
         jax.distributed.initialize(
             None if coordinator == "auto" else coordinator,
             num_processes,
             process_id,
+            initialization_timeout=max(1, round(wait_seconds)),
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )

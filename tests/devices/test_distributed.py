@@ -4,6 +4,9 @@ import json
 import pathlib
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 
 from lfbm_jax.devices import distributed
 from tests import trial
+from tests.conftest import REPO
 
 PROGRAM = """
 import pathlib, sys
@@ -91,6 +95,37 @@ def test_wrong_flags_are_named(run_python):
     assert len(printed) == len(WRONG)
     for line, message in zip(printed, WRONG.values(), strict=True):
         assert message in line
+
+
+@pytest.mark.parametrize(
+    ("started", "count", "missing"),
+    [((0,), 2, "process 1"), ((1,), 2, "process 0"), ((0, 1), 3, "process 2")],
+)
+def test_a_process_that_never_comes_is_named_in_one_line(
+    started, count, missing, python_environment
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "lfbm_jax.main", "--config=configs/digits.py:smoke"]
+    command += ["--mode=describe", f"--coordinator={address}", f"--num_processes={count}"]
+    command += ["--wait_seconds=4"]
+    processes = [
+        subprocess.Popen(
+            [*command, f"--process_id={index}"],
+            cwd=REPO,
+            env=python_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in started
+    ]
+    for index, (status, _, err) in zip(started, communicate(processes, 60), strict=True):
+        assert status == 2, err
+        waits, *_, error = err.splitlines()
+        assert waits.startswith(f"process {index} of {count} waits for process")
+        assert error.startswith(f"error: --coordinator={address}: {missing} did not come within")
 
 
 def test_a_single_process_needs_no_others(tmp_path):
