@@ -1,6 +1,10 @@
 """Latent flow-based models: a normalizing-flow prior and a generator, learned together."""
 
+import os
 import sys
+
+# XLA's own lines stay off the terminal unless the user asks for them; read when JAX is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # distrax imports TensorFlow, through TensorFlow Probability, wherever it is installed, though it
 # makes no use of it: seconds for every process. Here it finds none; whoever prepares a TFDS data

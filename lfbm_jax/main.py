@@ -19,7 +19,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.metrics import fid
 from lfbm_jax.model import Model
 from lfbm_jax.reports import plots
-from lfbm_jax.runs import build, cli, configuration, crash, evaluate, restore, train, workdir
+from lfbm_jax.runs import build, cli, configuration, crash, evaluate, logs, restore, train, workdir
 
 MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats")
 
@@ -82,6 +82,7 @@ def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     built = build.model(config)
     data = distributed.first_before_others(lambda: prepare(config.data))
     distributed.everywhere(lambda: workdir.claim(folder, config))
+    logs.write_to(folder)
     with crash.reported(folder, config):
         trained = train.train(config, built, data, folder, _PROFILE.value)
         reports = evaluate.evaluate(trained, data, folder)
@@ -143,6 +144,7 @@ def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> M
         workdir.claim(folder, config)
 
     distributed.everywhere(claim)
+    logs.write_to(folder)
     return build.model(config)
 
 

@@ -12,6 +12,7 @@ from absl import app, flags
 from lfbm_jax.errors import Interrupted, UserError
 from lfbm_jax.images.cache import default_root
 from lfbm_jax.layers import precision
+from lfbm_jax.runs import logs
 
 USAGE_ERROR = 2
 CONFIG_IS_MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
@@ -68,8 +69,12 @@ def run(
             fail(CONFIG_IS_MISSING)
         return rest
 
+    def quiet_main(arguments: Sequence[str]) -> None:
+        with logs.collected():
+            main(arguments)
+
     try:
-        app.run(main, argv=argv, flags_parser=parse)
+        app.run(quiet_main, argv=argv, flags_parser=parse)
     except (UserError, FloatingPointError) as error:
         fail(str(error))
     except Interrupted as interrupted:

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from lfbm_jax.images.cache import Cache, Split
-from lfbm_jax.inference import Posterior
-from lfbm_jax.model import Model, Parameters
-from lfbm_jax.priors import gaussian
+from lfbm_jax.inference import base
+from lfbm_jax.inference.base import Posterior
+from lfbm_jax.model import Parameters
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.tasks import prior_fit
 from lfbm_jax.tasks.prior_fit import squared_mmd, two_sample_accuracy
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
-from tests.linear_gaussian import LinearGenerator
+from tests.linear_gaussian import linear_model
 
 
 def test_mmd_is_the_definition():
@@ -54,12 +54,8 @@ def test_a_classifier_tells_distributions_apart():
     assert two_sample_accuracy(normal, 1000 * again, 0) > 0.9
 
 
-class Reads:
+class Reads(base.Inference):
     """An inference double: z is the first two pixels of the image, whatever the model is."""
-
-    def init(self, key):
-        del key
-        return {}
 
     def infer(self, phi, key, example, log_joint, start=None):
         z = example.image.ravel()[:2]
@@ -81,7 +77,7 @@ def test_figures_of_the_task(tmp_path):
     config.model.latent_dim = 2
     config.task.prior_fit.update({"num_images": 0, "batch_size": 50})
     with jax.enable_x64(True):
-        model = Model(gaussian.Prior(2), LinearGenerator(2, (2, 2, 1)), Reads(), Reads(), 1.0)
+        model = linear_model(2, (2, 2, 1), 1.0, Reads(2), Reads(2))
         beta = {"matrix": np.zeros((4, 2)), "bias": np.zeros(4)}
         trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
         writer = ReportWriter(tmp_path, "prior_fit", 0, config)
