@@ -33,6 +33,7 @@ from lfbm_jax.runs import build, cli, configuration, workdir
 
 POLL_SECONDS = 0.2
 MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+NEWER_MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"  # JAX refuses both at once.
 MEMORY_FOR_JOBS = 0.9  # of a GPU's memory, shared by the runs on it
 
 
@@ -174,7 +175,7 @@ def environment(device: str | None, jobs: int) -> dict[str, str]:
     variables = dict(os.environ)
     if device is not None:
         variables["CUDA_VISIBLE_DEVICES"] = device
-    if jobs > 1:
+    if jobs > 1 and NEWER_MEMORY_FRACTION not in variables:
         variables.setdefault(MEMORY_FRACTION, f"{MEMORY_FOR_JOBS / jobs:.3f}")
     return variables
 

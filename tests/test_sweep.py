@@ -46,7 +46,8 @@ def command(tmp_path):
 
 
 def test_jobs_on_one_device_share_its_memory(monkeypatch):
-    monkeypatch.delenv(sweep.MEMORY_FRACTION, raising=False)
+    for name in (sweep.MEMORY_FRACTION, sweep.NEWER_MEMORY_FRACTION):
+        monkeypatch.delenv(name, raising=False)
     alone, shared, everywhere = (
         sweep.environment(*given) for given in (("1", 1), ("0", 3), (None, 2))
     )
@@ -55,6 +56,9 @@ def test_jobs_on_one_device_share_its_memory(monkeypatch):
     assert everywhere[sweep.MEMORY_FRACTION] == "0.450"
     monkeypatch.setenv(sweep.MEMORY_FRACTION, "0.2")
     assert sweep.environment("0", 3)[sweep.MEMORY_FRACTION] == "0.2"
+    monkeypatch.delenv(sweep.MEMORY_FRACTION)
+    monkeypatch.setenv(sweep.NEWER_MEMORY_FRACTION, "0.2")
+    assert sweep.MEMORY_FRACTION not in sweep.environment("0", 3)
 
 
 def test_commands_are_printed_for_job_arrays(command, run_python):

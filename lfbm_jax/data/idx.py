@@ -5,6 +5,7 @@ images, 2049 for labels), the count and, for images, height and width; then one 
 """
 
 import contextlib
+import errno
 import gzip
 import struct
 import zlib
@@ -103,6 +104,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            raise UserError(f"{path} cannot be read ({error.strerror}), though the file itself may"
+                            " be intact; run the same command again") from error
         raise UserError(f"{path} is truncated or cannot be read ({error}): fetch it again"
                         ) from error
 

@@ -59,8 +59,12 @@ def initialize(
     # JAX's own way of noticing SIGTERM would take the signal from the training loop.
     jax.config.update("jax_enable_preemption_service", False)
     known = coordinator != "auto" and num_processes is not None and process_id is not None
-    if known and process_id < num_processes:
+    if known and 1 < num_processes and process_id < num_processes:
         rendezvous.meet(coordinator, num_processes, process_id, wait_seconds)
+        wait_seconds = max(wait_seconds, WAIT_SECONDS)  # All are there: JAX gets time to connect.
+    elif coordinator == "auto":
+        print(f"{field}: waits for all processes that the launcher has started, at most"
+              f" {wait_seconds:g} s", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(
             None if coordinator == "auto" else coordinator,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from lfbm_jax.errors import UserError
 
 RETRY_SECONDS = 0.2
+CONNECT_SECONDS = 2.0
 # Process 0 may have been started later: its answer is waited for beyond one's own time.
 GRACE_SECONDS = 5.0
 COME = b"come\n"
@@ -55,10 +56,17 @@ def _receive(port: int, others: list[int], deadline: float) -> list[int]:
     """Process 0: hears of the others and tells them the outcome; who is missing."""
     came: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("", port), reuse_port=False))
+        try:
+            listener = stack.enter_context(socket.create_server(("", port), reuse_port=False))
+        except OSError as error:
+            raise UserError(
+                f"--coordinator: port {port} of process 0 cannot be listened at"
+                f" ({error.strerror}); choose another one"
+            ) from error
         while len(came) < len(others) and time.monotonic() < deadline:
             listener.settimeout(max(0.01, deadline - time.monotonic()))
-            with contextlib.suppress(TimeoutError):
+            # Whoever else looks at the port, as monitors do, may send anything and hang up.
+            with contextlib.suppress(OSError, UnicodeDecodeError):
                 connection = stack.enter_context(listener.accept()[0])
                 connection.settimeout(GRACE_SECONDS)
                 text = connection.makefile().readline().strip()
@@ -76,7 +84,7 @@ def _report(host: str, port: int, process_id: int, deadline: float) -> list[int]
     """Another process: tells process 0 its number and hears the outcome; who is missing."""
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            with socket.create_connection((host, port), timeout=RETRY_SECONDS) as connection:
+            with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
                 connection.sendall(f"{process_id}\n".encode())
                 connection.settimeout(max(0.01, deadline - time.monotonic()) + GRACE_SECONDS)
                 answer = connection.makefile("rb").readline()

@@ -79,7 +79,14 @@ def keep(masks: np.ndarray, path: Path) -> None:
     if not path.exists():
         with atomic.replacing(path) as temporary:
             np.save(temporary, masks)
-    elif not np.array_equal(np.load(path, mmap_mode="r"), masks):
+        return
+    try:
+        found = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise UserError(
+            f"data.mask: {path} is damaged ({error}); move it away, it is made again"
+        ) from error
+    if not np.array_equal(found, masks):
         raise UserError(f"data.mask: {path} holds other masks; choose another --workdir")
 
 

@@ -9,6 +9,9 @@ called so.
 import functools
 import hashlib
 import math
+import zipfile
+import zlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax
@@ -72,10 +75,8 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     images, labels = data.train
     network = Network(int(labels.max()) + 1)
     path = data.directory / _file_name(num_epochs, len(images), data.selection)
-    if path.exists():
-        with np.load(path) as file:
-            parameters = unflatten_dict(dict(file), sep=".")
-    else:
+    parameters = _kept(path)
+    if parameters is None:
         parameters = _train(network, data.train, num_epochs)
         with blaming_cache_dir(data.directory), atomic.replacing(path) as temporary:
             np.savez(temporary, **flatten_dict(parameters, sep="."))
@@ -91,6 +92,20 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
         Extractor(probabilities, parameters, network.classes, BATCH_SIZE),
         path.name,
     )
+
+
+def _kept(path: Path) -> Any | None:
+    """The parameters in a file; None where there is none. A damaged one is set aside."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as file:
+            return unflatten_dict(dict(file), sep=".")
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        place = atomic.set_aside(path, path.with_name(f"{path.name}.damaged"))
+        print(f"{path} is damaged ({error}) and kept as {place.name}; the classifier is trained"
+              " again", flush=True)
+        return None
 
 
 def _file_name(num_epochs: int, num_images: int, selection: str) -> str:

@@ -6,8 +6,10 @@ features, the covariance is singular, and the distance of few images is larger i
 other figure says in its name what differs, as `fid_of_300_images` does.
 """
 
+import errno
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -174,7 +176,12 @@ def _load(path: str | pathlib.Path) -> Summary:
         size = summary.gaussian.mean.shape, summary.gaussian.covariance.shape
         if size != ((FEATURES,), (FEATURES, FEATURES)):
             raise ValueError(f"they have shapes {size}")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            raise UserError(
+                f"statistics {path} cannot be read ({error.strerror}), though the file itself may"
+                " be intact; run the same command again"
+            ) from error
         raise UserError(
             f"statistics {path}: an .npz file with mu [{FEATURES}] and sigma"
             f" [{FEATURES}, {FEATURES}], all finite, is needed ({error})"

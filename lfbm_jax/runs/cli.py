@@ -82,6 +82,8 @@ def run(
         sys.exit(128 + interrupted.signum)
     except KeyboardInterrupt:
         sys.exit(130)
+    except MemoryError as error:
+        fail(f"the memory does not suffice: {error}" if str(error) else "the memory is full")
     except OSError as error:
         if error.errno is None:
             raise

@@ -143,3 +143,14 @@ def test_kept_masks_must_be_the_same(tmp_path):
     with pytest.raises(UserError, match="holds other masks"):
         masks.keep(1 - found, path)
     assert [file.name for file in tmp_path.iterdir()] == ["masks.npy"]
+
+
+@pytest.mark.parametrize("size", (0, 40, 200))
+def test_damaged_masks_are_said_and_left_alone(size, tmp_path):
+    path = tmp_path / "masks.npy"
+    found = masks.parse("salt_and_pepper:0.5", SIDE, "data.mask")(0, np.arange(4))
+    masks.keep(found, path)
+    path.write_bytes(damaged := path.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"masks\.npy is damaged"):
+        masks.keep(found, path)
+    assert path.read_bytes() == damaged

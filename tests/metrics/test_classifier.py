@@ -35,6 +35,20 @@ def test_learns_digits_once(digits, monkeypatch):
     np.testing.assert_array_equal(probabilities(again, digits.test.images), real)
 
 
+@pytest.mark.parametrize("share", (0, 0.5, 0.99))
+def test_a_damaged_file_is_set_aside(share, tmp_path, capsys):
+    path = tmp_path / "classifier-0.npz"
+    kernel = np.random.default_rng(0).normal(size=(50, 4))
+    np.savez(path, **{"Dense_0.kernel": kernel})
+    np.testing.assert_array_equal(classifier._kept(path)["Dense_0"]["kernel"], kernel)
+    whole = path.read_bytes()
+    path.write_bytes(damaged := whole[: int(share * len(whole))])
+    assert classifier._kept(path) is None and not path.exists()
+    assert (tmp_path / "classifier-0.npz.damaged").read_bytes() == damaged
+    assert capsys.readouterr().out.count("\n") == 1
+    assert classifier._kept(path) is None  # as where there has never been one
+
+
 @pytest.mark.parametrize("other", ["cuda", "float64", "version", "epochs", "selection"])
 def test_whatever_changes_the_classifier_changes_its_file(other, monkeypatch):
     name = classifier._file_name(5, 100, "")

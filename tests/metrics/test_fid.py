@@ -1,5 +1,6 @@
 """FID of a run, with a small function in the network's place; the network itself once, slowly."""
 
+import errno
 import json
 
 import jax.numpy as jnp
@@ -181,3 +182,12 @@ def test_commands(run_python, tmp_path):
     done = run_python([*command, "--mode=evaluate"], check=False)
     assert done.returncode == 2
     assert "weights.pth is not a whole file of torch.save" in done.stderr
+
+
+def test_a_fault_while_statistics_are_read_is_not_called_a_bad_file(monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Summary, "load", fail)
+    with pytest.raises(UserError, match=r"Input/output error.*may be intact"):
+        fid._load("statistics.npz")

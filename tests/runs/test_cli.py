@@ -2,6 +2,8 @@
 
 import pytest
 
+from lfbm_jax.runs import cli
+
 
 @pytest.mark.parametrize("deterministic", (True, False))
 def test_deterministic_reaches_xla_which_knows_the_flag(deterministic, run_python):
@@ -56,3 +58,15 @@ def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
     text = (tmp_path / "packages.log").read_text()
     for line in ("elsewhere: before the folder is known", "elsewhere: after it", "of Python's"):
         assert line in text
+
+
+@pytest.mark.parametrize("message", ("", "Unable to allocate 9 TiB"))
+def test_full_memory_is_one_line(message, capsys):
+    def main(_):
+        raise MemoryError(message)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main, None, ["program"])
+    assert ended.value.code == cli.USAGE_ERROR
+    err = capsys.readouterr().err
+    assert err.startswith("error: the memory") and message in err and err.count("\n") == 1
