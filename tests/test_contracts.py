@@ -6,12 +6,14 @@ shrinks those of the default modules).
 
 import dataclasses
 import importlib
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lfbm_jax import data as sources
 from lfbm_jax.images.pixels import occlude
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.layers.flows import Flow
@@ -415,3 +417,30 @@ def test_objective(name, masked):
         changed = loss(parameters, jnp.where(mask == 0, other, image), mask)
         jax.tree.map(np.testing.assert_array_equal, found, changed)
     assert loss(parameters, other, mask).value != found.value
+
+
+def public_functions(module):
+    return {
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_"
+    }
+
+
+@pytest.mark.parametrize("name", build.names("tasks"))
+def test_a_task_offers_what_its_contract_names_and_nothing_else(name):
+    """A misspelt `monitor` would be one more public function, called by nobody."""
+    module = build.find("tasks", name, "tasks")
+    own = {"chain_densities"} if name == "posterior_gap" else set()  # Looked at by its own test.
+    assert {"run"} <= public_functions(module) <= {"run", "check", "monitor"} | own
+    task = build.task(name)
+    assert task.smoke.keys() <= task.settings.keys()
+    for function in ("run", "check", "monitor"):
+        expected = 4 if function == "run" else 1 if function == "check" else 3
+        assert len(inspect.signature(task._asdict()[function]).parameters) == expected
+
+
+@pytest.mark.parametrize("name", sources.sources())
+def test_a_data_source_has_one_door(name):
+    module = importlib.import_module(f"lfbm_jax.data.{name}")
+    assert list(inspect.signature(module.prepare).parameters) == ["data"]

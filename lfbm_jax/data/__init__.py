@@ -1,12 +1,10 @@
-"""Data sources. Each module with a `prepare(data) -> Cache` is one; nothing lists them.
-
-A new source is one new module: it reads images wherever they are and hands them to `cache.fill`.
-"""
+"""Data sources: each module of this folder but `base` is one; nothing lists them."""
 
 import importlib
 import pkgutil
 from typing import Any
 
+from lfbm_jax.data import base
 from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.images import masks, selection
 from lfbm_jax.images.cache import Cache, Split
@@ -29,21 +27,12 @@ def prepare(data: Any) -> Cache:
     selection.check(data)
     if not 0 <= data.test_fraction < 1:
         raise UserError(f"data.test_fraction={data.test_fraction}: use a share from 0 to below 1")
-    if data.source in _module_names():
-        module = importlib.import_module(f"{__name__}.{data.source}")
-        if hasattr(module, "prepare"):
-            return selection.select(module.prepare(data), data)
-    raise UserError(f"data.source={data.source!r}: {did_you_mean(data.source, sources())}")
+    if data.source not in sources():
+        raise UserError(f"data.source={data.source!r}: {did_you_mean(data.source, sources())}")
+    source: base.Source = importlib.import_module(f"{__name__}.{data.source}")
+    return selection.select(source.prepare(data), data)
 
 
 def sources() -> list[str]:
-    """The names of the modules of this folder that are data sources."""
-    return [
-        name
-        for name in _module_names()
-        if hasattr(importlib.import_module(f"{__name__}.{name}"), "prepare")
-    ]
-
-
-def _module_names() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    """The names of the data sources: all modules of this folder but `base`."""
+    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"base"})

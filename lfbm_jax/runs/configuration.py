@@ -86,7 +86,7 @@ def base() -> ml_collections.ConfigDict:
                 "fid_statistics": "",  # .npz of training images; '': made once, in their cache
             },
             "tasks": ("generate", "reconstruct"),
-            "task": build.task_settings("SETTINGS"),
+            "task": {name: dict(build.task(name).settings) for name in build.names("tasks")},
             "precision": "float32",  # of the networks; or tensorfloat32, bfloat16 (precision.py)
             "deterministic": False,  # bit-for-bit repeatable on GPUs too, at some cost
         }
@@ -146,9 +146,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     ema_decay = config.train.ema_decay
     _require(0 <= ema_decay < 1, "train.ema_decay", ema_decay, "in [0, 1)")
     for name in config.tasks:
-        task = build.find("tasks", name, "tasks")
-        if "check" in vars(task):
-            task.check(config)
+        build.task(name).check(config)
 
 
 def _require(fine: bool, field: str, value: Any, wanted: str) -> None:
@@ -186,4 +184,5 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
             "checkpoint_every": 1,
         }
     )
-    config.task.update(build.task_settings("SMOKE"))
+    for name, settings in config.task.items():
+        settings.update(build.task(name).smoke)

@@ -20,7 +20,7 @@ def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[
     trained = fitting.fitted(trained, data)
     paths = []
     for name in config.tasks:
-        task = build.find("tasks", name, "tasks")
+        task = build.task(name)
         for averaged in (False, True):
             model = trained.averaged if averaged else trained
             if model is None:

@@ -56,7 +56,6 @@ def _monitor(trained: TrainedModel, data: Cache) -> dict[str, float]:
     """What those of the config's tasks say that can be asked during training."""
     figures = {}
     for name in trained.config.tasks:
-        monitor = vars(build.find("tasks", name, "tasks")).get("monitor")
-        found = monitor(trained, data, trained.config) if monitor else {}
+        found = build.task(name).monitor(trained, data, trained.config)
         figures |= {f"{name}/{figure}": value for figure, value in found.items()}
     return figures

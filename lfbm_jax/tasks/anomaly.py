@@ -8,6 +8,7 @@ import numpy as np
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.images.pixels import from_uint8
+from lfbm_jax.metrics.precision_recall import auprc, average_precision
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -130,26 +131,6 @@ def run(
         "mse_of_normal_images": float(error[~anomaly].mean()),
         "mse_of_anomalies": float(error[anomaly].mean()),
     }
-
-
-def auprc(anomaly: np.ndarray, score: np.ndarray) -> float:
-    """The area under the precision-recall curve by the trapezoid rule, as published.
-
-    Args:
-        anomaly: whether an image is one, bool [N]; the positive class.
-        score: low where the model thinks so, [N].
-    """
-    from sklearn.metrics import auc, precision_recall_curve  # Every command lists the tasks.
-
-    precision, recall, _ = precision_recall_curve(anomaly, -score)
-    return float(auc(recall, precision))
-
-
-def average_precision(anomaly: np.ndarray, score: np.ndarray) -> float:
-    """The mean over anomalies of the precision down to each; arguments as of `auprc`."""
-    from sklearn.metrics import average_precision_score
-
-    return float(average_precision_score(anomaly, -score))
 
 
 def _scored(data: Cache, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache
-from lfbm_jax.metrics import frechet
+from lfbm_jax.metrics.two_samples import squared_mmd, two_sample_accuracy
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
 
@@ -90,33 +90,3 @@ def monitor(
         figures["inferred_log_p_z"] = float(np.mean(model.log_prior(inferred)))
         figures["sampled_log_p_z"] = float(np.mean(model.log_prior(sampled)))
     return figures
-
-
-def two_sample_accuracy(one: np.ndarray, other: np.ndarray, seed: int) -> float:
-    """How often a small perceptron tells apart two samples [N, d] that it was not trained on.
-
-    The classifier two-sample test (Lopez-Paz and Oquab 2017): trained on every other vector, it is
-    right on half of the rest where the distributions agree, and on more where they do not.
-    """
-    from sklearn.neural_network import MLPClassifier  # Slow to import, seldom needed.
-
-    vectors = np.concatenate([one, other])
-    labels = np.repeat([0, 1], [len(one), len(other)])
-    centred = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-12)
-    classifier = MLPClassifier((64,), early_stopping=True, random_state=seed)
-    classifier.fit(centred[::2], labels[::2])
-    return float(classifier.score(centred[1::2], labels[1::2]))
-
-
-def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
-    """Unbiased estimate of the squared maximum mean discrepancy of two samples [N, d] and [M, d].
-
-    With the kernel 1 / (1 + |a - b|^2 / d), whose scale is that of the distance between two
-    independent standard normal vectors (see `frechet.squared_mmd`).
-    """
-
-    def kernel(a, b):
-        squares = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
-        return 1 / (1 + np.maximum(squares, 0) / a.shape[1])
-
-    return frechet.squared_mmd(one, other, kernel)

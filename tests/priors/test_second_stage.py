@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
+from lfbm_jax.metrics.two_samples import squared_mmd
 from lfbm_jax.priors import second_stage
-from lfbm_jax.tasks.prior_fit import squared_mmd
 
 
 def test_second_stage_learns_the_latents_it_is_fitted_to():

@@ -53,4 +53,4 @@ TASKS = {
 
 @pytest.mark.parametrize("name", TASKS)
 def test_settings_of_tasks_are_these(name):
-    assert build.task_settings("SETTINGS")[name] == TASKS[name]
+    assert build.task(name).settings == TASKS[name]

@@ -7,10 +7,10 @@ import pytest
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import Posterior
+from lfbm_jax.metrics.two_samples import squared_mmd, two_sample_accuracy
 from lfbm_jax.model import Parameters
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.tasks import prior_fit
-from lfbm_jax.tasks.prior_fit import squared_mmd, two_sample_accuracy
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
 from tests.linear_gaussian import linear_model
