@@ -210,3 +210,10 @@ def test_table_3_is_of_the_papers_hole():
 def test_anomaly_detection_by_method_and_base_rate(variants, scored, auprc):
     found = beside(experiment("mnist_anomaly", variants), "anomaly", figures={"num_images": scored})
     assert found == ({} if auprc is None else {"auprc": auprc})
+
+
+def test_a_short_run_on_mnist_has_no_figure_of_the_paper():
+    """20 epochs of the 50,540 images that train where the 4 is held out."""
+    config = experiment("mnist_anomaly", "digit=4")
+    for step, found in ((10_120, {"auprc": 0.812}), (10_119, {})):
+        assert beside(config, "anomaly", step, {"num_images": 19_460}) == found
