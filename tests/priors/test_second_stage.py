@@ -13,7 +13,7 @@ def test_second_stage_learns_the_latents_it_is_fitted_to():
     z = np.stack([random.choice([-1.2, 1.2], size=2000), np.zeros(2000)], axis=1)
     z += 0.15 * random.normal(size=z.shape)
     prior = second_stage.Prior(
-        2, hidden_width=32, num_epochs=65, batch_size=64, learning_rate=3e-3
+        2, hidden_width=32, num_epochs=150, batch_size=64, learning_rate=3e-3
     )
     alpha = jax.jit(prior.init)(jax.random.key(0))
     epochs = []
@@ -25,7 +25,7 @@ def test_second_stage_learns_the_latents_it_is_fitted_to():
     assert not prior.is_fitted(alpha)
     fitted = prior.fit(alpha, draw, seed=0)
     assert prior.is_fitted(fitted)
-    assert epochs == list(range(65)), "z is not drawn anew in every epoch"
+    assert epochs == list(range(150)), "z is not drawn anew in every epoch"
     shapes = [jax.tree.map(np.shape, tree) for tree in (alpha, fitted)]
     assert shapes[0] == shapes[1]
     keys = jax.random.split(jax.random.key(1), 1000)
