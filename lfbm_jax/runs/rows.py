@@ -26,16 +26,24 @@ class Row(NamedTuple):
     cells: dict[Any, list[Run]]
 
     def ours(self, task: str, figure: str, column: Any = None) -> str:
-        """Mean, standard deviation and number of runs; of runs with one seed the first counts."""
+        """Mean, standard deviation and number of runs; of runs with one seed the first counts.
+
+        An FID that was measured otherwise than the paper's stands there with its own name.
+        """
         values = {}
         for run in self.cells.get(column, []):
-            value = run.reports.get(task, {}).get("figures", {}).get(figure)
-            if value is not None:
-                values.setdefault(run.config["seed"], value)
-        return cell(list(values.values()))
+            for name, value in _named(run, task, figure).items():
+                values.setdefault(name, {}).setdefault(run.config["seed"], value)
+        cells = [
+            cell(list(by_seed.values())) + f", {name}" * (name != figure)
+            for name, by_seed in sorted(values.items())
+        ]
+        return "; ".join(cells) or NOT_RUN
 
     def papers(self, task: str, figure: str, column: Any = None) -> float | None:
         """The paper's figure, where it may stand beside ours."""
+        if any(_named(run, task, figure).keys() - {figure} for run in self.cells[column]):
+            return None
         run = self.cells[column][0]
         step = next(iter(run.reports.values()))["step"]
         not_run = {"task": task, "step": step, "figures": {}, "setup": {}}
@@ -91,6 +99,17 @@ def cell(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.4g} (1)"
     return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g} ({len(values)})"
+
+
+def _named(run: Run, task: str, figure: str) -> dict[str, float]:
+    """A figure of a run; FID by whatever name says how it was measured (see `metrics.fid`)."""
+    figures = run.reports.get(task, {}).get("figures", {})
+    return {
+        name: value
+        for name, value in figures.items()
+        if value is not None
+        and (name == figure or (figure == "fid" and name.startswith("fid_")))
+    }
 
 
 def _rows(method: str, label: list[str], columns: dict[Any, dict[int, list[Run]]]) -> list[Row]:

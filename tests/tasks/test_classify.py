@@ -5,6 +5,8 @@ import pytest
 
 from lfbm_jax import data as sources
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.cache import Cache, Split
+from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.tasks import classify
 from tests.builders import experiment
 
@@ -62,6 +64,55 @@ def test_worse_samples_are_further_away(config, data):
     assert distances[0] < distances[1] < distances[2]
     assert one_class["classifier_frechet_distance"] > 2 * distances[0]
     assert one_class["classes_found"] < 5
+
+
+class KnownFeatures:
+    """The features of an image are the last three of its five pixels."""
+
+    size = 3
+
+    def __call__(self, images):
+        yield np.asarray(to_unit_range(images), np.float64)[:, 0, 2:, 0]
+
+
+def known_probabilities(images):
+    """Of three classes: the first pixel tells the likeliest, the second how likely it is."""
+    label, share = np.round((np.asarray(to_unit_range(images))[:, 0, :2, 0].T + 1) * 127.5)
+    found = np.repeat((1 - share[:, None] / 100) / 2, 3, axis=1)
+    found[np.arange(len(images)), label.astype(int)] = share / 100
+    yield found
+
+
+def test_figures_of_known_images_by_a_known_classifier(config, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    train = random.integers(50, 200, (20, 1, 5, 1), dtype=np.uint8)
+    train[:, 0, 0, 0] = np.arange(20) % 3
+    labels = train[:, 0, 0, 0].astype(int)
+    test, samples = train.copy(), train.copy()
+    test[:, 0, 3] += 40  # Gaussians of equal covariance: the distance is that of the means.
+    samples[:, 0, 2] += 10
+    test[:, 0, 1, 0] = [95] * 19 + [60]
+    samples[:, 0, 0, 0] = [0] * 10 + [1] * 6 + [2] * 4
+    samples[:, 0, 1, 0] = [95] * 10 + [89] * 6 + [91] * 4
+    told = np.where(np.arange(20) < 4, (labels + 1) % 3, labels)  # Four wrong labels.
+    judge = classify.classifier.Classifier(KnownFeatures(), known_probabilities, "known")
+    monkeypatch.setattr(classify.classifier, "of_training_images", lambda data, epochs: judge)
+    data = Cache(Split(train, labels), Split(test, told), tmp_path)
+    figures = classify.run(Sampler(samples / 127.5 - 1), data, config, Writer())
+    assert figures == pytest.approx(
+        {
+            "num_images": 20,
+            "test_accuracy": 16 / 20,
+            "confident_share": 14 / 20,
+            "confident_share_of_test_images": 19 / 20,
+            "classes": 3,
+            "classes_found": 2,
+            "share_of_rarest_class": 0,
+            "classifier_frechet_distance": (10 / 127.5) ** 2,
+            "classifier_frechet_distance_of_test_images": (40 / 127.5) ** 2,
+        },
+        rel=1e-5,  # The images are float32.
+    )
 
 
 def test_mistakes_are_one_line(config, data):

@@ -101,6 +101,49 @@ def test_hidden_pixels_are_grey_for_whoever_looks_at_them():
     np.testing.assert_allclose(found, np.repeat(expected[:, None], D, axis=1))
 
 
+def test_converged_completions_have_the_figures_of_the_means_given_visible_pixels(tmp_path):
+    """All chains of an image end at one z: that of the visible pixels, and of all where it may."""
+    # Steps shrink the way to the mean by 0.9 or more.
+    model = trained(langevin.Inference(D, num_steps=400, step_size=0.15, noise=False))
+    config = model.config
+    config.task.inpaint.update(
+        {"num_images": 3, "batch_size": 3, "num_completions": 2, "mask": "box:0,0,2,3"}
+    )
+    train = RANDOM.integers(0, 256, (9, *SHAPE), dtype=np.uint8)
+    data = Cache(Split(train, None), Split(IMAGES, None), tmp_path)
+    figures = inpaint.run(model, data, config, ReportWriter(tmp_path, "inpaint", 0, config))
+
+    rows = [0, 1, 3]  # 3 of 5, spread.
+    x, train = IMAGES[rows].reshape(3, 48) / 127.5 - 1, train.reshape(9, 48) / 127.5 - 1
+    hidden = np.zeros(SHAPE, bool)
+    hidden[:2, :3] = True
+    seen = ~hidden.ravel()
+    of_visible, of_all, nearest = [], [], []
+    for one in x:
+        visible = {name: values[seen] for name, values in BETA.items()}
+        for found, mean in (
+            (of_visible, posterior(visible, SIGMA, one[seen])[0]),
+            (of_all, posterior(BETA, SIGMA, one)[0]),
+        ):
+            found.append(np.square(one - BETA["matrix"] @ mean - BETA["bias"]))
+        (near,) = train[[np.argmin(np.sum(np.square(train - one)[:, seen], axis=1))]]
+        nearest.append(np.square(one - near))
+    mse_hidden = np.mean(np.array(of_visible)[:, ~seen])
+    expected = {
+        "num_images": 3,
+        "num_completions": 2,
+        "hidden_share": 6 / 16,
+        "mse_hidden": mse_hidden,
+        "mse_hidden_of_mean_completion": mse_hidden,
+        "mse_hidden_of_mean_image": np.mean(np.square(x - train.mean(axis=0))[:, ~seen]),
+        "mse_hidden_of_nearest_image": np.mean(np.array(nearest)[:, ~seen]),
+        "mse_visible": np.mean(np.array(of_visible)[:, seen]),
+        "mse_of_reconstruction": np.mean(of_all),
+    }
+    assert figures.pop("diversity") < 1e-12
+    assert figures == pytest.approx(expected, rel=1e-12)
+
+
 def test_figures_and_picture_of_the_task(tmp_path, monkeypatch):
     model = trained(langevin.Inference(D, num_steps=20, step_size=0.2))
     config = model.config

@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference.langevin import Inference
 from lfbm_jax.model import Parameters
+from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.runs import configuration
+from lfbm_jax.tasks import posterior_gap
 from lfbm_jax.tasks.posterior_gap import chain_densities
+from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
 from tests.linear_gaussian import linear_model, posterior
 
@@ -36,6 +40,15 @@ def exact_gaps(mean, precision):
     return np.array([gaps[k] for k in NUM_STEPS])
 
 
+def exact_log_evidence(beta, x):
+    covariance = beta["matrix"] @ beta["matrix"].T + SIGMA**2 * np.eye(x.size)
+    residual = x.ravel() - beta["bias"]
+    return -0.5 * (
+        residual @ np.linalg.solve(covariance, residual)
+        + np.linalg.slogdet(2 * np.pi * covariance)[1]
+    )
+
+
 def test_bounds_enclose_the_exact_gap():
     random = np.random.default_rng(0)
     model = linear_model(D, SHAPE, SIGMA)
@@ -49,18 +62,44 @@ def test_bounds_enclose_the_exact_gap():
         return chain_densities(chain, densities, key, NUM_STEPS, num_chains=1000)
 
     log_joint, below, above = map(np.asarray, run(beta, x, jax.random.key(1)))
-    covariance = beta["matrix"] @ beta["matrix"].T + SIGMA**2 * np.eye(6)
-    residual = x.ravel() - beta["bias"]
-    log_evidence = -0.5 * (
-        residual @ np.linalg.solve(covariance, residual)
-        + np.linalg.slogdet(2 * np.pi * covariance)[1]
-    )
+    log_evidence = exact_log_evidence(beta, x)
     exact = exact_gaps(*posterior(beta, SIGMA, x))
     lower, upper = log_evidence + below - log_joint, log_evidence + above - log_joint
     assert exact[0] > 1 > 0.05 > exact[-1], "else there is nothing to tell apart"
     noise = 0.1  # Three standard errors of the mean log-densities of 1,000 chains.
     assert np.all(lower <= exact + noise) and np.all(exact <= upper + noise)
     assert np.all(upper - lower < 0.2)
+
+
+def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
+    random = np.random.default_rng(0)
+    beta = {"matrix": 0.6 * random.normal(size=(4, D)), "bias": random.normal(size=4)}
+    train, test = random.integers(0, 256, (2, 5, 2, 2, 1), dtype=np.uint8)
+    chain = Inference(D, num_steps=5, step_size=STEP)
+    config = small_config()
+    config.data.update({"image_size": 2, "channels": 1})
+    config.model.latent_dim = D
+    settings = {"num_images": 3, "num_steps": NUM_STEPS, "num_chains": 500, "batch_size": 2}
+    config.task.posterior_gap.update(settings | {"num_temperatures": 100, "num_annealed": 64})
+    model = linear_model(D, (2, 2, 1), SIGMA, chain, chain)
+    trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+    data = Cache(Split(train, None), Split(test, None), tmp_path)
+    writer = ReportWriter(tmp_path, "posterior_gap", 0, config)
+    figures = posterior_gap.run(trained, data, config, writer)
+
+    x = test[[0, 1, 3]] / 127.5 - 1  # 3 of 5, spread.
+    assert figures["num_images"] == 3
+    log_p_x = np.mean([exact_log_evidence(beta, one) for one in x])
+    assert abs(figures["log_p_x"] - log_p_x) < 0.05  # Of annealing: see its acceptance and share.
+    assert 0.5 < figures["annealing_acceptance"] <= 1
+    assert 0.7 < figures["annealing_effective_share"] <= 1
+    exact = np.mean([exact_gaps(*posterior(beta, SIGMA, one)) for one in x], axis=0)
+    assert exact[0] > 0.5 > 0.05 > exact[-1], "else there is nothing to tell apart"
+    noise = 0.1  # Three standard errors of the mean log-densities of 1,500 chains, and annealing.
+    for k, gap in zip(NUM_STEPS, exact, strict=True):
+        lower, upper = figures[f"gap_at_least_{k}"], figures[f"gap_at_most_{k}"]
+        assert gap - 0.3 < lower <= gap + noise and gap - noise <= upper < gap + 0.3
+        assert lower <= upper
 
 
 @pytest.mark.parametrize(

@@ -13,27 +13,29 @@ from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.tasks import reconstruct
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
-from tests.linear_gaussian import linear_model
+from tests.linear_gaussian import linear_model, posterior
 
-D, SHAPE = 3, (6, 6, 1)
+D, SHAPE, SIGMA = 3, (6, 6, 1), 0.8
+RANDOM = np.random.default_rng(0)
+BETA = {"matrix": RANDOM.normal(size=(36, D)), "bias": RANDOM.normal(size=36)}
+SHORT = langevin.Inference(D, num_steps=20, step_size=0.2)
+# Precisions of the posterior are 30 to 90: steps shrink the way to its mean by 0.7 or more.
+CONVERGED = langevin.Inference(D, num_steps=200, step_size=0.15, noise=False)
 
 
 @pytest.fixture
 def run(tmp_path):
     """(cache) -> the task's figures and its report, what was inferred, and x."""
 
-    def run(data):
+    def run(data, inference=SHORT):
         config = small_config()
         config.data.update({"image_size": 6, "channels": 1})
         config.model.latent_dim = D
         config.task.reconstruct.update({"num_images": 4, "batch_size": 3})
-        random = np.random.default_rng(0)
         rows = [0, 2, 4, 6]  # 4 of 9, spread.
         with jax.enable_x64(True):
-            inference = langevin.Inference(D, num_steps=20, step_size=0.2)
-            model = linear_model(D, SHAPE, 0.8, None, inference)
-            beta = {"matrix": random.normal(size=(36, D)), "bias": random.normal(size=36)}
-            trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+            model = linear_model(D, SHAPE, SIGMA, None, inference)
+            trained = TrainedModel(config, model, Parameters({}, BETA, {}), 0)
             writer = ReportWriter(tmp_path, "reconstruct", 0, config)
             figures = reconstruct.run(trained, data, config, writer)
             report = json.loads(writer.write(figures).read_text())
@@ -64,6 +66,29 @@ def test_figures(run, tmp_path):
     assert figures.keys() == expected.keys()
     for name, value in expected.items():
         assert figures[name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_a_converged_chain_has_the_figures_of_the_posterior_mean(run, tmp_path):
+    """There z is the mean, and the two gradients are -z and z."""
+    train, test = images(0), images(1)
+    figures, _, _, _ = run(Cache(Split(train, None), Split(test, None), tmp_path), CONVERGED)
+    x = test[[0, 2, 4, 6]].reshape(4, 36) / 127.5 - 1
+    z = np.stack([posterior(BETA, SIGMA, one)[0] for one in x])
+    squares = np.square(x - z @ BETA["matrix"].T - BETA["bias"])
+    norm = np.mean(np.linalg.norm(z, axis=1))
+    expected = {
+        "num_images": 4,
+        "mse": np.mean(squares),
+        "mse_of_mean_image": np.mean(np.square(x - train.reshape(9, 36).mean(axis=0) / 127.5 + 1)),
+        "mean_log_p_x_given_z": -0.5 * np.mean(
+            np.sum(squares / SIGMA**2 + np.log(2 * np.pi * SIGMA**2), axis=1)
+        ),
+        "mean_log_p_z": -0.5 * np.mean(np.sum(z**2 + np.log(2 * np.pi), axis=1)),
+        "mean_norm_z": norm,
+        "mean_grad_norm_log_prior": norm,
+        "mean_grad_norm_log_likelihood": norm,
+    }
+    assert figures == pytest.approx(expected, rel=1e-12)  # A few thousand roundings.
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from lfbm_jax.runs import build, configuration
 from lfbm_jax.tasks import recover
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import experiment, small_config
-from tests.linear_gaussian import linear_model
+from tests.linear_gaussian import linear_model, posterior
 
 D, SHAPE = 3, (6, 6, 1)
 
@@ -59,6 +59,46 @@ def test_figures_of_the_task(tmp_path):
     assert figures.keys() == expected.keys()
     for name, value in expected.items():
         assert figures[name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_a_converged_chain_recovers_by_the_mean_given_the_visible_pixels(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (9, *SHAPE), dtype=np.uint8)
+    beta = {"matrix": random.normal(size=(36, D)), "bias": random.normal(size=36)}
+    config = small_config()
+    config.seed = 3
+    config.data.update({"image_size": 6, "channels": 1, "mask": "random_box:3"})
+    config.model.latent_dim = D
+    config.task.recover.update({"num_images": 4, "batch_size": 3})
+    # Steps shrink the way to the mean by 0.9 or more.
+    inference = langevin.Inference(D, num_steps=400, step_size=0.15, noise=False)
+    with jax.enable_x64(True):
+        model = linear_model(D, SHAPE, 0.8, inference, inference)
+        trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+        writer = ReportWriter(tmp_path, "recover", 0, config)
+        data = Cache(Split(images, None), Split(255 - images, None), tmp_path)
+        figures = recover.run(trained, data, config, writer)
+
+    x = images.reshape(9, 36) / 127.5 - 1
+    seen = masks.parse("random_box:3", 6, "mask")(3, np.arange(9)).reshape(9, 36) == 1
+    errors = {True: [], False: []}
+    rows = [0, 2, 4, 6]  # 4 of 9, spread.
+    for i in rows:
+        visible = {name: values[seen[i]] for name, values in beta.items()}
+        z, _ = posterior(visible, 0.8, x[i][seen[i]])
+        squares = np.square(x[i] - beta["matrix"] @ z - beta["bias"])
+        for kind, found in errors.items():
+            found.extend(squares[seen[i] == kind])
+    mean_image = np.mean(x, axis=0, where=seen)  # Some image shows each of these pixels.
+    expected = {
+        "num_images": 4,
+        "hidden_share": 0.25,
+        "mse_hidden": np.mean(errors[False]),
+        "mse_visible": np.mean(errors[True]),
+        "mse_hidden_of_mean_image": np.mean(np.square(x - mean_image)[rows], where=~seen[rows]),
+    }
+    assert seen.any(axis=0).all()
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_run_learns_from_occluded_images_and_shows_their_recovery(run_python, tmp_path):
