@@ -79,8 +79,8 @@ def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
     config = small_config()
     config.data.update({"image_size": 2, "channels": 1})
     config.model.latent_dim = D
-    settings = {"num_images": 3, "num_steps": NUM_STEPS, "num_chains": 500, "batch_size": 2}
-    config.task.posterior_gap.update(settings | {"num_temperatures": 100, "num_annealed": 64})
+    settings = {"num_images": 3, "num_steps": (1, 40), "num_chains": 500, "batch_size": 2}
+    config.task.posterior_gap.update(settings | {"num_temperatures": 100, "num_annealed": 256})
     model = linear_model(D, (2, 2, 1), SIGMA, chain, chain)
     trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
     data = Cache(Split(train, None), Split(test, None), tmp_path)
@@ -90,13 +90,15 @@ def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
     x = test[[0, 1, 3]] / 127.5 - 1  # 3 of 5, spread.
     assert figures["num_images"] == 3
     log_p_x = np.mean([exact_log_evidence(beta, one) for one in x])
-    assert abs(figures["log_p_x"] - log_p_x) < 0.05  # Of annealing: see its acceptance and share.
     assert 0.5 < figures["annealing_acceptance"] <= 1
-    assert 0.7 < figures["annealing_effective_share"] <= 1
-    exact = np.mean([exact_gaps(*posterior(beta, SIGMA, one)) for one in x], axis=0)
+    share = figures["annealing_effective_share"]
+    assert 0.7 < share <= 1
+    # The weights' relative variance is 1 / share - 1: the error of 256 chains, of 3 images' mean.
+    assert abs(figures["log_p_x"] - log_p_x) < 4 * np.sqrt((1 / share - 1) / 256 / 3)
+    exact = np.mean([exact_gaps(*posterior(beta, SIGMA, one)) for one in x], axis=0)[[0, -1]]
     assert exact[0] > 0.5 > 0.05 > exact[-1], "else there is nothing to tell apart"
     noise = 0.1  # Three standard errors of the mean log-densities of 1,500 chains, and annealing.
-    for k, gap in zip(NUM_STEPS, exact, strict=True):
+    for k, gap in zip((1, 40), exact, strict=True):
         lower, upper = figures[f"gap_at_least_{k}"], figures[f"gap_at_most_{k}"]
         assert gap - 0.3 < lower <= gap + noise and gap - noise <= upper < gap + 0.3
         assert lower <= upper

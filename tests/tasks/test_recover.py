@@ -70,8 +70,8 @@ def test_a_converged_chain_recovers_by_the_mean_given_the_visible_pixels(tmp_pat
     config.data.update({"image_size": 6, "channels": 1, "mask": "random_box:3"})
     config.model.latent_dim = D
     config.task.recover.update({"num_images": 4, "batch_size": 3})
-    # Steps shrink the way to the mean by 0.9 or more.
-    inference = langevin.Inference(D, num_steps=400, step_size=0.15, noise=False)
+    # Precisions are 23 to 62: a step leaves at most 0.74 of the way to the mean.
+    inference = langevin.Inference(D, num_steps=200, step_size=0.15, noise=False)
     with jax.enable_x64(True):
         model = linear_model(D, SHAPE, 0.8, inference, inference)
         trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
