@@ -1,5 +1,7 @@
 """Priors that are fitted once training has ended, to z inferred from all training images."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -29,14 +31,10 @@ def fit(trained: TrainedModel, data: Cache) -> TrainedModel:
 
 def _with_fitted_prior(trained: TrainedModel, data: Cache) -> Parameters:
     """Its parameters with alpha fitted."""
-    parameters = trained.parameters
-    seed = trained.config.seed
-
-    def draw(epoch: int) -> np.ndarray:
-        return inferred(trained, data, epoch)
-
-    alpha = trained.model.prior.fit(jax.device_get(parameters.alpha), draw, seed)
-    return parameters._replace(alpha=alpha)
+    alpha = jax.device_get(trained.parameters.alpha)
+    draw = functools.partial(inferred, trained, data)
+    alpha = trained.model.prior.fit(alpha, draw, trained.config.seed)
+    return trained.parameters._replace(alpha=alpha)
 
 
 def inferred(trained: TrainedModel, data: Cache, epoch: int) -> np.ndarray:

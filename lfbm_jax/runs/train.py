@@ -129,7 +129,7 @@ class _Run:
         settings = self._config.train
         self._actions = (
             _Action(self._model.inference.tune_every, False, self._tune_inference),
-            _Action(0, True, self._fit_prior),
+            _Action(0, self._model.prior.fitted_afterwards, self._fit_prior),
             _Action(settings.log_every, True, self._collect_metrics),
             _Action(settings.sample_every, True, self._draw),
             _Action(1, True, self._write),
@@ -185,13 +185,11 @@ class _Run:
         self._state = self._state._replace(parameters=self._state.parameters._replace(phi=phi))
 
     def _fit_prior(self) -> None:
-        if not self._model.prior.fitted_afterwards:
-            return
         with self._timer.paused():
             fitted = fitting.fit(self._present(), self._data)
+            average = fitted.averaged
             self._state = self._state._replace(
-                parameters=fitted.parameters,
-                average=fitted.averaged.parameters if fitted.averaged else (),
+                parameters=fitted.parameters, average=average.parameters if average else ()
             )
 
     def _collect_metrics(self) -> None:
