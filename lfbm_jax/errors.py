@@ -1,22 +1,22 @@
-"""How a command ends where it cannot go on: a user's mistake, or a signal."""
+"""The exceptions that end a command early: a mistake by the user, or a signal."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Its text is one line: which field, which value, and how to mend it.
+    """A mistake by the user, told in one line: which field, which value, and how to fix it.
 
-    `lfbm_jax.main` prints it and exits with status 2.
+    Every command prints that line and exits with status 2.
     """
 
 
 class Misfit(UserError):
-    """A file that cannot be used; what many have in common can be told in one message.
+    """A file that cannot be used. Files of the same kind can be reported together in one message.
 
     Attributes:
-        kind: what it is, as in "2 of mode L" or "2 not square".
-        detail: the particulars of this one; "" where `kind` says all.
+        kind: what is wrong with it, in words that fit a count: "2 of mode L" or "2 not square".
+        detail: particulars of this file; "" where `kind` says everything.
         remedy: what the user can do about every file of this kind.
     """
 
@@ -26,10 +26,10 @@ class Misfit(UserError):
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; it has been saved.
+    """A signal asked the run to stop, and the run has been saved.
 
     Attributes:
-        signum: which signal.
+        signum: the number of the signal.
         step: the last saved step.
     """
 
@@ -40,21 +40,21 @@ class Interrupted(Exception):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The near match of a misspelt word, or all words that would do."""
+    """Suggests the closest known word, or lists all known words where none is close."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else "use one of " + ", ".join(known)
 
 
 def check_at_least_one(section: str, **settings: int) -> None:
-    """UserError naming the first of a config section's settings that is below 1."""
+    """Raises a UserError for the first setting of a config section that is below 1."""
     for name, value in settings.items():
         if value < 1:
             raise UserError(f"{section}.{name}={value}: must be at least 1")
 
 
 def check_positive(section: str, **settings: float) -> None:
-    """UserError naming the first of a config section's settings that is not above 0."""
+    """Raises a UserError for the first setting of a config section that is not positive."""
     for name, value in settings.items():
         if not value > 0:
             raise UserError(f"{section}.{name}={value}: must be positive")

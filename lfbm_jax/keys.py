@@ -1,7 +1,7 @@
 """Random keys that depend on what they are for, never on how work is split over devices.
 
-Every use of randomness has a purpose, and within it coordinates such as the step and the index
-of an example in the data set. The same coordinates give the same key on any number of devices.
+Every use of randomness has a purpose and coordinates, such as the step and the index of an example
+in the data set. The same coordinates give the same key on any number of devices.
 """
 
 import enum
@@ -10,7 +10,7 @@ import jax
 
 
 class Purpose(enum.IntEnum):
-    """What a key is for; the numbers must never change, or old runs would resume differently."""
+    """What a key is for. The numbers must never change, or old runs would resume differently."""
 
     PARAMETERS = 0
     INFERENCE = 1
@@ -22,7 +22,7 @@ class Purpose(enum.IntEnum):
 
 
 def key_for(seed: int, purpose: Purpose, *coordinates: jax.Array | int) -> jax.Array:
-    """The key of one purpose at some coordinates, most common coordinate first."""
+    """The key for one purpose at some coordinates, given from the most to the least shared."""
     key = jax.random.fold_in(jax.random.key(seed), int(purpose))
     for coordinate in coordinates:
         key = jax.random.fold_in(key, coordinate)

@@ -1,6 +1,6 @@
 """The model and its densities: z ~ p_alpha(z), x = g_beta(z) + sigma * noise (section 3.1).
 
-Everything here is a pure function of parameters that are passed in, for one example at a time;
+Everything here is a pure function of the parameters it is given and handles one example at a time;
 `jax.vmap` makes batches.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Parameters(NamedTuple):
-    """The three groups of parameters, or anything that comes once for each of them.
+    """The three groups of parameters, or one value of any kind for each group.
 
     Attributes:
         alpha: of the prior.
@@ -32,14 +32,14 @@ class Parameters(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One training or test image and what belongs to it; with a leading axis, a batch of them.
+    """One image and what belongs to it. With a leading axis on every field, a batch of examples.
 
     Attributes:
         image: x, [H, W, C], uint8 or in [-1, 1].
         index: its position in the data set, []; chains are keyed by it.
         weight: 1, or 0 for the padding that fills a batch up to the device count, [].
         mask: 1 where a pixel is visible, broadcastable to the image; None where all are.
-        start: where its chain starts, [d]; None where that is drawn anew.
+        start: where its Langevin chain starts, [d]; None where the start is drawn anew.
     """
 
     image: jax.Array
@@ -51,16 +51,17 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The parts of one configured model; it holds no parameters.
+    """The parts that a config names. A model holds no parameters.
 
     Attributes:
         prior, generator: p_alpha(z) and g_beta(z).
-        inference, eval_inference: how z is inferred in training and in evaluation.
+        inference, eval_inference: how z is inferred during training and during evaluation.
         sigma: standard deviation of the observation noise, for x in [-1, 1].
         objective: what training minimises.
-        learned_sigma: whether the deviation is learned, from `sigma` on; its logarithm then belongs
-            to beta, which is {"generator": ..., "log_sigma": []}.
-        masked_inference: of incomplete images, where eval_inference needs whole ones.
+        learned_sigma: whether sigma is learned, starting at `sigma`. Its logarithm then belongs to
+            beta, which becomes {"generator": ..., "log_sigma": []}.
+        masked_inference: how z is inferred from incomplete images, where `eval_inference` needs
+            complete ones; None where `eval_inference` handles both.
     """
 
     prior: "Prior"
@@ -82,7 +83,7 @@ class Model:
         return Parameters(self.prior.init(alpha_key), beta, self.inference.init(phi_key))
 
     def prepare(self, parameters: Parameters) -> Parameters:
-        """The work that depends on parameters alone, done once for many evaluations."""
+        """Does the work that depends on the parameters alone, once for many evaluations."""
         beta = parameters.beta
         if self.learned_sigma:
             beta = {**beta, "generator": self.generator.prepare(beta["generator"])}
@@ -91,11 +92,11 @@ class Model:
         return Parameters(self.prior.prepare(parameters.alpha), beta, parameters.phi)
 
     def sigma_of(self, prepared: Parameters) -> jax.Array | float:
-        """The standard deviation of the observation noise: a constant, or what was learned, []."""
+        """The standard deviation of the observation noise, []: the constant or the learned one."""
         return jnp.exp(prepared.beta["log_sigma"]) if self.learned_sigma else self.sigma
 
     def log_p_z(self, prepared: Parameters, z: jax.Array) -> jax.Array:
-        """log p_alpha(z) in nats, Eq. 5; up to a constant where the prior is not normalised."""
+        """log p_alpha(z) in nats, Eq. 5, up to a constant where the prior is not normalised."""
         return self.prior.log_prob(prepared.alpha, z)
 
     def log_p_x_given_z(
@@ -114,14 +115,14 @@ class Model:
         mean: jax.Array,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """The same where the mean image g_beta(z), [H, W, C], is known already."""
+        """The same, given the mean image g_beta(z), [H, W, C]."""
         log_prob = jax.scipy.stats.norm.logpdf(x, mean, self.sigma_of(prepared))
         return jnp.sum(log_prob if mask is None else log_prob * mask)
 
     def log_joint(
         self, prepared: Parameters, x: jax.Array, mask: jax.Array | None = None
     ) -> "LogJoint":
-        """The function z -> (log p(z), log p(x|z)) that inference climbs."""
+        """The function z -> (log p(z), log p(x|z)) whose sum inference follows uphill."""
 
         def log_joint(z: jax.Array) -> tuple[jax.Array, jax.Array]:
             return self.log_p_z(prepared, z), self.log_p_x_given_z(prepared, x, z, mask)
@@ -134,6 +135,6 @@ class Model:
         return self.generator.apply(beta, z[: self.prior.generator_dim])
 
     def sample(self, prepared: Parameters, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Ancestral sampling: z from the prior, then the mean image g_beta(z); (z, x)."""
+        """Ancestral sampling: draws z from the prior and returns (z, g_beta(z))."""
         z = self.prior.sample(prepared.alpha, key)
         return z, self.decode(prepared, z)

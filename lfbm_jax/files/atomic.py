@@ -1,8 +1,8 @@
-"""Folders and files that appear complete or not at all, however the process that makes them ends.
+"""Files and folders that appear complete or not at all, however the writing process ends.
 
-A folder is filled under a temporary name beside its place and renamed into it. The temporary
-folder holds a file that its process keeps locked: the kernel drops the lock when the process
-dies, so what dead processes left is told from what living ones are at work on.
+A folder is filled under a temporary name beside its target and then renamed. The temporary folder
+holds a file that the writing process keeps locked. The kernel drops the lock when the process dies,
+so folders that dead processes left behind can be told from folders in use.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ LOCK = "lock"
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on the file `path` (made where missing), waiting for it if need be.
+    """Holds an exclusive lock on the file `path`, creating the file and waiting where needed.
 
-    The kernel releases it when the process ends, in whatever way.
+    The kernel releases the lock when the process ends, in whatever way.
     """
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -30,16 +30,15 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary file's path beside `path`, of the same suffix.
+    """Yields the path of a temporary file beside `path`, with the same suffix.
 
-    What is written there takes the place of `path` at the end; if that is not reached, `path` stays
-    as it was.
+    At the end, the temporary file replaces `path`. If the block raises, `path` stays as it was.
     """
     temporary = path.with_name(f"{path.stem}.{os.getpid()}{SUFFIX}{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # Else a power cut may leave an empty file in its place.
+            os.fsync(file.fileno())  # Else a power cut may leave an empty file.
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -47,14 +46,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch(target: Path) -> Iterator[Path]:
-    """Yields a new temporary folder beside `target`; what is left of it at the end is removed.
+    """Yields a new temporary folder beside `target` and removes it at the end if it still exists.
 
-    Also removes the temporary folders of dead processes. Folders of living ones stay.
+    Also removes the temporary folders of dead processes, but not those of running ones.
     """
     parent = target.parent
     unique = f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
     with contextlib.ExitStack() as stack:
-        # Nobody may look for abandoned folders between the making of ours and its locking.
+        # No process may look for abandoned folders between our mkdir and our lock.
         with locked(parent / f".{LOCK}"):
             _remove_abandoned(parent)
             folder = parent / unique
@@ -67,8 +66,8 @@ def scratch(target: Path) -> Iterator[Path]:
 def publish(folder: Path, target: Path, is_complete: Callable[[Path], bool]) -> None:
     """Renames a filled `scratch` folder to `target`.
 
-    Where another process was first with a complete one, that one stays and ours is left for
-    `scratch` to remove; an incomplete one is set aside.
+    If another process has already published a complete folder, that one stays, and `scratch`
+    removes ours. An incomplete folder at `target` is set aside.
     """
     with locked(target.parent / f".{LOCK}"):
         if is_complete(target):
@@ -81,12 +80,12 @@ def publish(folder: Path, target: Path, is_complete: Callable[[Path], bool]) -> 
 
 
 def set_aside(path: Path, place: Path) -> Path:
-    """Moves a file or folder that cannot be read to `place`, with a number where that is taken.
+    """Moves a file or folder that cannot be read to `place`, numbered if that name is taken.
 
-    Nothing is deleted that may be read another day.
+    It is moved rather than deleted because it may be readable another day.
 
     Returns:
-        Where it is now.
+        The new path.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     free, number = place, 1
@@ -109,6 +108,7 @@ def _is_abandoned(folder: Path) -> bool:
     except BlockingIOError:
         return False
     except FileNotFoundError:
-        # Folder and lock are made under the parent's lock, which we hold: its process died there.
+        # Folder and lock are made under the parent's lock, which we hold now, so the process that
+        # made this folder died between the two.
         return True
     return True

@@ -1,7 +1,8 @@
-"""The files below a folder or in an archive, each real file once, in the order of their names.
+"""Lists the files below a folder or in an archive, each real file once, in the order of names.
 
-Nothing is unpacked. An archive is a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2; a tar's members come
-in the archive's order, since going back in a compressed file means reading it again.
+Nothing is unpacked. An archive is a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2. The members of a tar
+come in the order of the archive, because seeking backwards in a compressed file means reading it
+again.
 """
 
 import bz2
@@ -26,7 +27,7 @@ TAR_OPENERS = {".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz":
                ".txz": lzma.open, ".tar.bz2": bz2.open}
 ARCHIVES = (*TAR_OPENERS, ".zip")
 ENCRYPTED = 0x1  # of a zip member's flags
-# What Python raises on compressed content that is not as it was written.
+# What Python raises for damaged compressed content.
 DAMAGED = (EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
 READ_ALREADY = "link to what is read already"
 LINK = "link in an archive"
@@ -35,10 +36,13 @@ UNPACK = "unpack the archive and name the folder"
 
 
 class Member(NamedTuple):
-    """name: the path below the folder or in the archive, with slashes.
+    """One file of a folder or an archive.
 
-    read: gives the content, or raises a Misfit; of an archive's member, before the next is taken.
-    left_out: why this is no file to be read, such as a link to one that is; "" where it is one.
+    Attributes:
+        name: the path below the folder or in the archive, with slashes.
+        read: returns the content, or raises a Misfit. An archive's member must be read before the
+            next one is taken.
+        left_out: why the file is not to be read, such as "link in an archive"; "" where it is.
     """
 
     name: str
@@ -47,25 +51,26 @@ class Member(NamedTuple):
 
 
 def archive_kind(path: Path) -> str | None:
-    """The suffix that makes a file an archive; None where it has none."""
+    """The suffix by which a file counts as an archive; None where it does not."""
     return next((kind for kind in ARCHIVES if path.name.lower().endswith(kind)), None)
 
 
 def by_name(name: str) -> tuple[list[str | int], str]:
-    """The key that sorts 2.jpg before 10.jpg."""
+    """A sort key that puts 2.jpg before 10.jpg."""
     parts = re.split("([0-9]+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def in_folder(folder: Path) -> list[Member]:
-    """The members of a folder. Links are followed, but whatever they lead to is read once.
+    """The members of a folder. Links are followed, but each file is read only once.
 
-    A file or folder is known by the path without links to it where that is below `folder` too.
+    A file or folder that can be reached both through a link and without one keeps the name without
+    the link.
     """
     candidates, left_out, known = [], {}, set()
     unreadable = []
     places = [folder]
-    for place in places:  # Links to folders are appended: what needs no link comes first.
+    for place in places:  # Links to folders are appended, so paths without links come first.
         for parent, folders, files in os.walk(place, onerror=unreadable.append):
             real, relative = os.path.realpath(parent), Path(parent).relative_to(folder)
             if real in known:
@@ -98,14 +103,14 @@ def in_archive(archive: Path) -> Iterator[Member]:
     """The members of an archive.
 
     Raises:
-        UserError: it cannot be read, is truncated or is no archive.
+        UserError: the archive cannot be read, is truncated or is not an archive.
     """
     with _explained(archive):
         yield from (_in_zip if archive_kind(archive) == ".zip" else _in_tar)(archive)
 
 
 def leads_outside(name: str) -> bool:
-    """Whether an archive's member would be unpacked outside of the archive's own folder."""
+    """Whether unpacking this member would write outside the folder that it is unpacked into."""
     parts = name.replace("\\", "/").split("/")
     return ".." in parts or parts[0] == "" or re.fullmatch("[A-Za-z]:", parts[0]) is not None
 
@@ -120,14 +125,14 @@ def _content(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _explained(archive: Path) -> Iterator[None]:
-    """Turns what Python says of an archive into a UserError."""
+    """Turns the errors that Python raises for an archive into a UserError."""
     try:
         yield
     except NotImplementedError as error:
         raise UserError(f"{archive} cannot be read by Python ({error}): unpack it and name the"
                         " folder") from error
     except (OSError, *DAMAGED, tarfile.TarError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # The disk, not the content.
+        if isinstance(error, OSError) and error.errno is not None:  # a fault of the disk
             raise UserError(f"{archive} cannot be read ({error.strerror}): try again") from error
         what = "a web page, not the archive" if is_web_page(archive) else "truncated or no archive"
         raise UserError(f"{archive} is {what} ({error}): fetch it again"
@@ -149,7 +154,7 @@ def _unzipped(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> by
         raise Misfit(where, "encrypted", "", UNPACK)
     try:
         return file.read(info)
-    except (NotImplementedError, RuntimeError) as error:  # RuntimeError: a module Python lacks.
+    except (NotImplementedError, RuntimeError) as error:  # RuntimeError: a missing module.
         method = zipfile.compressor_names.get(info.compress_type, "unknown")
         raise Misfit(where, "compressed by a method that Python cannot read", f"method"
                      f" {info.compress_type}, {method}", UNPACK) from error
@@ -169,8 +174,8 @@ def _in_tar(archive: Path) -> Iterator[Member]:
                 elif not member.isdir():
                     link = member.issym() or member.islnk()
                     yield Member(member.name, read, LINK if link else SPECIAL)
-        # tarfile takes a file that breaks off between members for complete; decompressing it to
-        # its end finds out.
+        # tarfile accepts a file that breaks off between two members. Decompressing it to its end
+        # reveals that.
         while stream.read(2**20):
             pass
 

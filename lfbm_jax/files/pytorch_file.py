@@ -1,9 +1,9 @@
-"""Reads what `torch.save` wrote, as NumPy arrays: no PyTorch needed, and nothing in it is run.
+"""Reads files written by `torch.save` as NumPy arrays, without PyTorch and without running code.
 
-A saved file is a pickle whose tensors name storages, flat arrays that are kept beside it. Since
-PyTorch 1.6 both are members of a zip archive; before, they followed each other in one file. A
-pickle may ask for any function of Python to be called; here only the few that rebuild tensors can
-be asked for, and they are ours.
+Such a file is a pickle whose tensors refer to storages, flat arrays stored beside it. Since PyTorch
+1.6 the pickle and the storages are members of a zip archive; before, they followed each other in
+one file. A pickle can ask for any Python function to be called. Here it may only ask for the few
+that rebuild tensors, and it gets our own versions of these.
 """
 
 import collections
@@ -21,8 +21,8 @@ import numpy as np
 
 from lfbm_jax.errors import UserError
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first of the pickles that an old file consists of
-NUM_LEGACY_HEADERS = 2  # and after it: the version of the protocol, the sizes of C types
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file in the old format
+NUM_LEGACY_HEADERS = 2  # after the magic: the protocol version, the sizes of C types
 
 STORAGES = {
     "FloatStorage": np.float32,
@@ -39,14 +39,14 @@ STORAGES = {
 
 
 def read(path: str | pathlib.Path) -> Any:
-    """The content of a file written by `torch.save`, its tensors as NumPy arrays.
+    """Returns the content of a file written by `torch.save`, with tensors as NumPy arrays.
 
     Args:
-        path: of the file: a state dict, or dictionaries, lists and numbers around some.
+        path: the file. It holds a state dict, or several in dictionaries and lists.
 
     Raises:
-        UserError: there is no such file; it is damaged or no file of PyTorch's; it holds something
-            else than tensors, containers and numbers.
+        UserError: the file does not exist, is damaged, was not written by PyTorch, or holds
+            anything but tensors, containers and numbers.
     """
     path = pathlib.Path(path)
     try:
@@ -58,7 +58,7 @@ def read(path: str | pathlib.Path) -> Any:
         raise UserError(
             f"{path} asks for {error} to be called, which is not done; save the state dicts alone"
         ) from error
-    except Exception as error:  # Damaged pickles raise all sorts.
+    except Exception as error:  # A damaged pickle may raise anything.
         raise UserError(
             f"{path} is not a whole file of torch.save"
             f" ({type(error).__name__}: {error}); get it anew"
@@ -66,7 +66,7 @@ def read(path: str | pathlib.Path) -> Any:
 
 
 class _NotAllowedError(Exception):
-    """Its text is what the file wanted."""
+    """The pickle asks for a function that is not allowed; the text names it."""
 
 
 def _read_zip(file: BinaryIO) -> Any:
@@ -96,7 +96,7 @@ def _read_legacy(file: BinaryIO) -> Any:
         raise ValueError("a header with a tensor")
 
     def load(dtype: np.dtype, key: str, size: int) -> np.ndarray:
-        # Filled further below: the values come after the pickle that cuts tensors from them.
+        # Filled below: in the old format, the values come after the pickle that refers to them.
         if not 0 <= size * dtype.itemsize <= total:
             raise ValueError(f"storage {key} of {size} values is larger than the file")
         storages[key] = np.empty(size, dtype)
@@ -123,8 +123,8 @@ class _Unpickler(pickle.Unpickler):
     """Unpickles containers, numbers and tensors.
 
     Args:
-        file: where the pickle begins.
-        load: (dtype, key, size) -> the storage, a flat array.
+        file: a file, positioned at the start of the pickle.
+        load: a function (dtype, key, size) -> the storage, a flat array.
     """
 
     def __init__(self, file: BinaryIO, load: Callable[[np.dtype, str, int], np.ndarray]):
@@ -151,7 +151,7 @@ class _Unpickler(pickle.Unpickler):
 def _tensor(
     storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
 ) -> np.ndarray:
-    """The view of a storage that a tensor is; strides count values."""
+    """Returns a tensor as a view of its storage. Strides count values, not bytes."""
     if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
         raise ValueError(f"a tensor with shape {shape} and strides {strides}")
     end = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))

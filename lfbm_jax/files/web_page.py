@@ -1,9 +1,9 @@
-"""Web pages saved under the name of a file: a quota notice, a login, an error."""
+"""Detects web pages saved in place of a download: a quota notice, a login, an error."""
 
 import re
 from pathlib import Path
 
-BEGIN = 1024  # bytes looked at: comments may stand before the first tag
+BEGIN = 1024  # bytes that are searched, since comments may precede the first tag
 PAGE = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:\s|<!--.*?-->|<\?xml.*?\?>)*<(?:!doctype\s+html|html|head)\b",
     re.IGNORECASE | re.DOTALL,
@@ -11,6 +11,6 @@ PAGE = re.compile(
 
 
 def is_web_page(path: Path) -> bool:
-    """Whether a file begins as HTML does, whatever its name says."""
+    """Whether a file begins like an HTML page, whatever its name."""
     with open(path, "rb") as file:
         return PAGE.match(file.read(BEGIN)) is not None

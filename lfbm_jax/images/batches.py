@@ -1,4 +1,4 @@
-"""Batches of training examples: which images a step sees, in which order, on which device."""
+"""Batches of training examples: which images each step sees, in which order, on which device."""
 
 import functools
 
@@ -11,22 +11,22 @@ from lfbm_jax.model import Example
 
 
 class Batches:
-    """The examples of any training step, a function of the seed and the step alone.
+    """The examples of any training step, as a function of the seed and the step alone.
 
-    An epoch visits every image once, in the order of a permutation of (seed, epoch). Its last
-    batch may be smaller; missing examples are padding of weight zero, as are those that fill a
-    batch up to the device count.
+    An epoch visits every image once, in an order that depends on (seed, epoch). Its last batch may
+    be smaller: examples of weight zero fill it up, as they fill any batch that the device count
+    does not divide.
 
     Attributes:
-        steps_per_epoch: batches that one visit of each takes.
+        steps_per_epoch: the number of batches in an epoch.
 
     Args:
         split: the training images and labels.
-        seed: of the order.
-        batch_size: examples a step.
-        masks: uint8 [N, H, W, 1], 1 where a pixel of an image is visible; None where all are.
-        resident: whether all images are kept on the devices, which then pick their share; None:
-            on accelerators with plenty of room.
+        seed: determines the order of the images.
+        batch_size: the number of examples per step.
+        masks: uint8 [N, H, W, 1], 1 where a pixel is visible; None where all pixels are.
+        resident: whether all images are kept on every device, which then gathers its own share.
+            None: only on accelerators with plenty of free memory.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Batches:
         self.steps_per_epoch = -(-len(split.images) // batch_size)
 
     def __call__(self, step: int, num_steps: int) -> Example:
-        """Examples of `num_steps` steps from `step` on, leading axes [devices, steps, shard].
+        """Examples of `num_steps` steps, starting at `step`; leading axes [devices, steps, shard].
 
-        The devices are this process's; those of all processes together see the whole batch.
+        They are the examples of this process's devices; all processes together see the whole batch.
         """
         rows, weights = zip(*(self._step(step + i) for i in range(num_steps)), strict=True)
         shape = (num_steps, jax.device_count(), sharding.shard_size(self._batch_size))
 
         def own(values):
-            # Devices come first; what ascontiguousarray copies are indices, not images.
+            # The device axis comes first. ascontiguousarray copies indices, not images.
             values = np.stack(values).reshape(shape).swapaxes(0, 1)
             return np.ascontiguousarray(values[sharding.own_devices()])
 
@@ -68,14 +68,14 @@ class Batches:
         return Example(image, index, weight, mask)
 
     def spread(self, count: int) -> Example:
-        """`count` of the images trained on, at most all, spread evenly; a leading axis [count]."""
+        """At most `count` of the training images, spread evenly; leading axis [count]."""
         index = self._split.rows(count).astype(np.int32)
         masks = None if self._all_masks is None else self._all_masks[index]
         weight = np.ones(len(index), np.float32)
         return Example(self._split.images[index], index, weight, masks)
 
     def _step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (int32) and weights (float32) of one step, padded to whole device shards."""
+        """Indices (int32) and weights (float32) of one step, padded to equal shards."""
         epoch, position = divmod(step, self.steps_per_epoch)
         begin = position * self._batch_size
         total = len(self._split.images)
@@ -98,5 +98,5 @@ def _pick_on_devices(images: jax.Array, index: jax.Array) -> jax.Array:
 
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The permutation of an epoch; a step may straddle a call, hence two are kept."""
+    """The permutation of an epoch. Two are cached, because one call may span two epochs."""
     return np.random.default_rng((seed, epoch)).permutation(size)

@@ -1,13 +1,13 @@
-"""The one uint8 cache: what every data source is turned into once, then mapped into memory.
+"""The uint8 cache that every data source is turned into once and that is then memory-mapped.
 
-A cache is a folder `<name>-<fingerprint>` of `data.cache_dir` that holds
+A cache is a folder `<name>-<fingerprint>` in `data.cache_dir` that holds
 
     images.npy     uint8 [N, H, W, C], the training images first, then the test images
     labels.npy     int32 [N], where the source has labels
     manifest.json  what it was made from and how, counts, file sizes, class names
 
-It is written in one pass, image by image, and appears complete or not at all (`atomic`). Reading
-needs nothing but numpy.
+It is written in one pass, image by image, and appears complete or not at all (`files/atomic`).
+Reading it needs nothing but NumPy.
 """
 
 import contextlib
@@ -26,47 +26,51 @@ from tqdm import tqdm
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 
-# To be raised when the meaning of a cache's content changes: old ones stay and are not used.
+# Raise it when the meaning of the content changes: caches of older formats stay, unused.
 FORMAT = 2
 SINCE_FORMAT = "images are made smaller by a bilinear filter and turned upright"
 HOLD_OUT_SEED = 0  # Fixed, so that every run on one data set has the same test images.
-COPY_ROWS = 1024  # Images moved at once where they have to change places.
+COPY_ROWS = 1024  # images copied at once when they have to be reordered
 
 
 class Split(NamedTuple):
-    """images: uint8 [N, H, W, C], memory-mapped; labels: int32 [N], or None where not known.
+    """The images of one split and their labels.
 
-    The images may also be `selection.Rows` of such an array, which can be indexed likewise.
+    Attributes:
+        images: uint8 [N, H, W, C], memory-mapped, or `selection.Rows` of such an array, which are
+            indexed in the same way.
+        labels: int32 [N], or None where they are not known.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
 
     def rows(self, count: int) -> np.ndarray:
-        """Indices [count] of images spread evenly over the split, of all where count is 0.
+        """Indices [count] of images spread evenly over the split; all of them where count is 0.
 
-        Folders are read class by class, so that the first images would be of one class.
+        Folders are read class by class, so the first images would all belong to one class.
         """
         total = len(self.images)
         count = count if 0 < count < total else total
         return np.arange(count) * total // count
 
     def spread(self, count: int) -> np.ndarray:
-        """The images [count, H, W, C] of `rows`."""
+        """The images [count, H, W, C] with the indices of `rows`."""
         whole = not 0 < count < len(self.images)
         return np.asarray(self.images) if whole else self.images[self.rows(count)]
 
 
 class Cache(NamedTuple):
-    """A data set; no image is in two of its splits.
+    """A data set. No image is in two of its splits.
 
     Attributes:
         train: what models learn from.
-        test: held-out images of the same classes, or None.
-        directory: the cache's folder.
-        test_name: what the held-out split is, for reports.
-        excluded: held-out images of classes that are left out of both, or None (see `selection`).
-        selection: how the splits were chosen, as a part of file names; "": as the source has them.
+        test: held-out images of the same classes; None where there are none.
+        directory: the folder of the cache.
+        test_name: the name of the held-out split in reports.
+        excluded: images of the classes that are in neither split, or None (see `selection`).
+        selection: how the splits were chosen, for use in file names; "" where they are the
+            splits of the source.
     """
 
     train: Split
@@ -83,7 +87,7 @@ class Cache(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Which examples, by their number in the order read, make up the splits, and in what order."""
+    """The examples of each split, in order, by their position in the order of reading."""
 
     train: list[int]
     test: list[int]
@@ -95,10 +99,11 @@ class Layout(NamedTuple):
 class Reading(NamedTuple):
     """A source that was opened to be read once.
 
-    examples: yields (key, uint8 [H, W, C]).
-    arrange: turns the list of all keys, in the order read, into a Layout.
-    total: the number of examples, where known beforehand, for the progress bar.
-    notes: asked at the end for what the user should know of what was read, such as files left out.
+    Attributes:
+        examples: yields (key, uint8 [H, W, C]).
+        arrange: turns the list of all keys, in the order of reading, into a Layout.
+        total: the number of examples where it is known beforehand, for the progress bar.
+        notes: called at the end; returns what the user should know, such as files left out.
     """
 
     examples: Iterable[tuple[Any, np.ndarray]]
@@ -108,16 +113,16 @@ class Reading(NamedTuple):
 
 
 def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache:
-    """The cache of a data source: made by reading the source where it does not exist yet.
+    """Returns the cache of a data source, reading the source only if no cache exists yet.
 
-    Prints one line where a cache of an older format is there and left unused, and one with the
-    reading's notes.
+    Prints one line if a cache of an older format exists, which is not used, and one line with the
+    notes of the reading.
 
     Args:
-        data: the config's section. Where the source has no test split, `test_fraction` of its
-            examples become one, by a permutation that is always the same.
-        files: the source's files; a change of their sizes or times makes another cache.
-        read: opens the source; called only where the cache has to be made.
+        data: the config's `data` section. Where the source has no test split, `test_fraction` of
+            its examples become the test split, by a fixed permutation.
+        files: the files of the source. If their sizes or times change, a new cache is made.
+        read: opens the source; called only if the cache has to be made.
 
     Raises:
         UserError: `data.cache_dir` lies inside `data.dir`, cannot be written or its disk is full;
@@ -144,7 +149,7 @@ def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache
 
 
 def load(directory: Path) -> Cache | None:
-    """Maps a cache into memory; None where it is missing or its files are not of their size."""
+    """Maps a cache into memory; None if it is missing or its files have the wrong sizes."""
     try:
         manifest = _manifest(directory)
         sizes = {name: (directory / name).stat().st_size for name in manifest["bytes"]}
@@ -161,7 +166,7 @@ def load(directory: Path) -> Cache | None:
 
 
 def pooled(directory: Path) -> Split:
-    """All images of a whole cache: the source's training images, then its test images."""
+    """All images of a cache: the training images of the source, then its test images."""
     labels = directory / "labels.npy"
     return Split(
         np.load(directory / "images.npy", mmap_mode="r"),
@@ -174,9 +179,9 @@ def by_split(
     classes: list[str] | None = None,
     test_name: str = "test",
 ) -> Layout:
-    """The layout of a source whose keys are (split, label), in the order read.
+    """The layout of a source whose keys are (split, label).
 
-    The splits are `train` and the one named `test_name`, which is held out.
+    The splits are `train` and `test_name`, which is held out.
     """
     labels = [label for _, label in keys]
     return Layout(
@@ -189,7 +194,7 @@ def by_split(
 
 
 def cache_root(data: Any) -> Path:
-    """The folder all caches are in; UserError where that is inside the user's `data.dir`."""
+    """The folder of all caches; raises a UserError if it is inside `data.dir`."""
     root = (folder(data.cache_dir) if data.cache_dir else default_root()).resolve()
     if data.dir and root.is_relative_to(folder(data.dir).resolve()):
         raise UserError(
@@ -200,18 +205,18 @@ def cache_root(data: Any) -> Path:
 
 
 def default_root() -> Path:
-    """lfbm_jax in the user's cache folder."""
+    """The folder lfbm_jax in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lfbm_jax")
 
 
 def folder(text: str) -> Path:
-    """The absolute path that a config's text means; `~` is the user's home."""
+    """The absolute path for the text of a config; `~` is the home folder."""
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
 @contextlib.contextmanager
 def blaming_cache_dir(root: Path) -> Iterator[None]:
-    """Turns a full disk or a cache folder that cannot be written into a UserError."""
+    """Turns the errors of a full disk or a read-only cache folder into a UserError."""
     mend = "name another folder with --config.data.cache_dir=FOLDER"
     try:
         yield
@@ -219,7 +224,7 @@ def blaming_cache_dir(root: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"data.cache_dir: the disk of {root} is full: make room or {mend}"
                             ) from error
-        # Errors about other files belong to the source that was being read.
+        # An error about any other file comes from the source being read.
         place = Path(str(error.filename or ""))
         if place.is_relative_to(root) or root.is_relative_to(place):
             raise UserError(f"data.cache_dir: cannot write to {root} ({error.strerror}): {mend}"
@@ -232,9 +237,9 @@ def _manifest(directory: Path) -> dict[str, Any]:
 
 
 def _tell_outdated(root: Path, name: str, fingerprint: dict[str, Any]) -> None:
-    """Prints one line for a cache of an older format of the same files, made by the same settings.
+    """Prints one line if there is a cache of an older format of the same files and settings.
 
-    Settings that did not exist then are not compared.
+    Settings that did not exist then are ignored.
     """
     for directory in sorted(root.glob(f"{name}-*")):
         try:
@@ -311,9 +316,9 @@ def _write(directory: Path, data: Any, fingerprint: dict[str, Any], reading: Rea
 
 
 def _write_images(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> None:
-    """Writes `.npy` image by image.
+    """Writes an `.npy` file image by image.
 
-    numpy's header keeps room for the first axis to grow, so it can be put right at the end.
+    NumPy reserves room in the header for a larger first axis: it is corrected at the end.
     """
     def write_header(count: int) -> None:
         np.lib.format.write_array_header_1_0(
@@ -339,7 +344,7 @@ def _rows(path: Path, order: list[int]) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def _synced(path: Path) -> Iterator[Any]:
-    """A new file that is on the disk when it is closed: the rename must not come before it."""
+    """Opens a new file and flushes it to the disk on closing, so before the folder is renamed."""
     with open(path, "wb") as file:
         yield file
         file.flush()

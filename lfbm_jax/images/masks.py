@@ -1,13 +1,13 @@
-"""Masks, 1 where a pixel is visible: a mask is a function of (seed, index of the image) only.
+"""Masks of visible pixels, each a function of (seed, index of the image) only.
 
-A config names a mask by a short text:
+A mask is 1 where a pixel is visible. A config names the hidden pixels by a short text:
 
-    center_box            the centred square of Table 3, 5/8 of the side, is hidden
-    center_box:20         a centred square of side 20 is
-    box:4,4,10,12         the box of top, left, height, width is
-    random_box:12         a square of side 12 is, at a place of its own in every image
-    salt_and_pepper:0.5   half of the pixels are, others in every image
-    png:FILE              the pixels that are black in a picture of the images' size are
+    center_box            the centred square of Table 3, 5/8 of the side
+    center_box:20         a centred square of side 20
+    box:4,4,10,12         the box with this top, left, height and width
+    random_box:12         a square of side 12, at a different place in every image
+    salt_and_pepper:0.5   half of the pixels, chosen anew for every image
+    png:FILE              the black pixels of a picture of the same size as the images
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 
-# Keeps the random numbers apart from those of an epoch's order, which have key (seed, epoch).
+# Keeps these random numbers apart from those of an epoch's order, whose key is (seed, epoch).
 STREAM = 1
 
 
@@ -31,23 +31,23 @@ class Mask:
     """One kind of mask for images of one size.
 
     Attributes:
-        draw: a random generator -> bool [H, W], True where a pixel is hidden.
+        draw: a function of a random generator that returns bool [H, W], True where hidden.
     """
 
     draw: Callable[[np.random.Generator], np.ndarray]
 
     def __call__(self, seed: int, index: np.ndarray) -> np.ndarray:
-        """Masks, uint8 [N, H, W, 1], of the images with these indices [N] in their split."""
+        """Returns the masks, uint8 [N, H, W, 1], of the images with these indices [N]."""
         index = tqdm(index, desc="masks", unit="image", delay=3, leave=False)
         hidden = [self.draw(np.random.default_rng((seed, i, STREAM))) for i in index]
         return (~np.stack(hidden)[..., None]).astype(np.uint8)
 
 
 def parse(text: str, side: int, field: str) -> Mask:
-    """The mask that a text means, for images of `side` x `side` pixels.
+    """Parses the text of a mask for images of `side` x `side` pixels.
 
     Raises:
-        UserError: naming `field`, if it means none, or one that hides no pixel or all of them.
+        UserError: naming `field`, if the text is not a mask or hides no pixel or all pixels.
     """
     kind, _, value = text.partition(":")
     if kind not in _KINDS:
@@ -64,17 +64,17 @@ def parse(text: str, side: int, field: str) -> Mask:
 
 
 def of_training_images(config: ml_collections.ConfigDict, index: np.ndarray) -> np.ndarray | None:
-    """Masks, uint8 [N, H, W, 1], of training images by their indices; None for complete ones."""
+    """Masks, uint8 [N, H, W, 1], of the training images with these indices; None without a mask."""
     if not config.data.mask:
         return None
     return parse(config.data.mask, config.data.image_size, "data.mask")(config.seed, index)
 
 
 def keep(masks: np.ndarray, path: Path) -> None:
-    """Saves masks as an .npy file; where one is there already, checks that it is the same.
+    """Saves masks as an .npy file. If the file exists, checks that it holds the same masks.
 
     Raises:
-        UserError: the file holds other masks, as another version of NumPy might make them.
+        UserError: the file holds different masks, as a different version of NumPy might draw them.
     """
     if not path.exists():
         with atomic.replacing(path) as temporary:
@@ -155,7 +155,7 @@ def _fixed(hidden: np.ndarray) -> Mask:
 
 
 def _boxed(side: int, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """bool [side, side], True inside of the box."""
+    """Returns bool [side, side], True inside the box."""
     if min(top, left) < 0 or min(height, width) < 1 or max(top + height, left + width) > side:
         raise ValueError(f"the box must lie within {side} x {side} pixels")
     hidden = np.zeros((side, side), bool)

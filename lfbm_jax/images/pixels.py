@@ -1,4 +1,4 @@
-"""The range of images: stored as uint8, computed with as x in [-1, 1]; stated once, here."""
+"""Converts between stored images (uint8) and images as the model sees them (x in [-1, 1])."""
 
 import jax
 import jax.numpy as jnp
@@ -8,21 +8,21 @@ HALF_RANGE = 127.5  # uint8 values per unit of x
 
 
 def to_unit_range(image: jax.Array) -> jax.Array:
-    """uint8 image, or one in [-1, 1] already -> x in [-1, 1], in the default floating type."""
+    """Converts a uint8 image, or one already in [-1, 1], to floating x in [-1, 1]."""
     x = image.astype(float)
     return x / HALF_RANGE - 1 if image.dtype == jnp.uint8 else x
 
 
 def from_uint8(images: np.ndarray) -> np.ndarray:
-    """uint8 images on the host -> x in [-1, 1], float64."""
+    """Converts uint8 images on the host to x in [-1, 1], float64."""
     return images / HALF_RANGE - 1
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """x, clipped to [-1, 1] -> uint8 images on the host, rounded to the nearest value."""
+    """Clips x to [-1, 1] and rounds it to uint8 images on the host."""
     return np.round((np.clip(x, -1, 1) + 1) * HALF_RANGE).astype(np.uint8)
 
 
 def occlude(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """x in [-1, 1] with the invisible pixels grey (0), so that nothing can make use of them."""
+    """Sets the invisible pixels of x in [-1, 1] to grey (0), so that nothing can use them."""
     return x if mask is None else x * mask

@@ -1,8 +1,8 @@
-"""Crops, converts and resizes: any image of a source becomes one uint8 array of a config's size.
+"""Crops, converts and resizes the images of a source to uint8 arrays of the config's size.
 
-Resizing is Pillow's bilinear filter of the cropped image, to smaller and to larger sizes alike.
-Making an image smaller, the filter averages over the pixels that it merges (antialiasing), as
-torchvision's `Resize` of a Pillow image does in the authors' preprocessing of CelebA.
+The cropped image is resized by Pillow's bilinear filter, to smaller and larger sizes alike. When it
+makes an image smaller, the filter averages over the pixels it merges (antialiasing), like
+torchvision's `Resize` of a Pillow image in the authors' preprocessing of CelebA.
 """
 
 import collections
@@ -14,15 +14,15 @@ from PIL import Image, ImageColor
 
 from lfbm_jax.errors import Misfit, UserError
 
-# Pillow's names of the modes that hold 1 or 3 channels of 8 bits (or of one bit) as they are.
+# Pillow's modes that hold 1 or 3 channels of 8 bits (or of one bit).
 MODES = {1: ("L", "1"), 3: ("RGB",)}
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-# What Pillow converts to RGBA without losing the picture.
+# Modes that Pillow converts to RGBA without losing the picture.
 CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 class Window(NamedTuple):
-    """A square of an image, in pixels, from the image's upper left corner."""
+    """A square of an image, in pixels from the upper left corner of the image."""
 
     top: int
     left: int
@@ -31,14 +31,15 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Makes images what a config's `data` section wants.
+    """Converts images to the size and channels that a config's `data` section asks for.
 
-    size: height and width of the result, in pixels.
-    channels: 1 (grey) or 3 (colour).
-    crop: a fixed window; "center" for the largest centred square; "" where images are square.
-    convert: whether images of other modes are converted, or refused.
-    background: the colour behind transparent pixels where they are converted.
-    done: counts the images that were not just cropped and made smaller, by what was done to them.
+    Attributes:
+        size: height and width of the result, in pixels.
+        channels: 1 (grey) or 3 (colour).
+        crop: a fixed window; "center" for the largest centred square; "" for square images.
+        convert: whether images of other modes are converted; else they are refused.
+        background: the colour put behind transparent pixels.
+        done: counts the images that were enlarged or converted, by what was done.
     """
 
     size: int
@@ -53,7 +54,7 @@ class Fit:
         """Reads `image_size`, `channels`, `crop`, `convert` and `background`.
 
         Raises:
-            UserError: one of them makes no sense.
+            UserError: one of them has an invalid value.
         """
         if data.image_size < 1:
             raise UserError(f"data.image_size={data.image_size}: an image has at least one pixel")
@@ -72,19 +73,19 @@ class Fit:
 
         Args:
             image: an image of any size.
-            where: what to call it in an error, such as its path.
+            where: the name of the image in an error, such as its path.
 
         Returns:
             uint8 [size, size, channels].
 
         Raises:
-            Misfit: the image is of another mode and `convert` is off or cannot keep the picture,
-                it is not square though nothing is cropped, or smaller than what is cut out of it.
+            Misfit: the image has another mode and `convert` is off or would lose the picture; it
+                is not square and `crop` is ""; or it is smaller than the crop.
         """
         top, left, side = self._window(*image.size, where)
         image = self._converted(image, where)
         if image.size != (side, side):
-            # Not `resize(box=...)`: at the window's edges that would mix in pixels beyond it.
+            # Not `resize(box=...)`, which would mix in pixels from outside the window at its edges.
             image = image.crop((left, top, left + side, top + side))
         if side != self.size:
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
@@ -93,7 +94,7 @@ class Fit:
         return np.asarray(image).reshape(self.size, self.size, self.channels)
 
     def notes(self) -> list[str]:
-        """What was done to how many images, as in "enlarged from less than 64 x 64: 2"."""
+        """Says how many images were changed and how: "enlarged from less than 64 x 64: 2"."""
         return [f"{what}: {count}" for what, count in sorted(self.done.items())]
 
     def _converted(self, image: Image.Image, where: str) -> Image.Image:

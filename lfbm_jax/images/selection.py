@@ -1,6 +1,6 @@
-"""Which images of a data set train, which are held out, and which are of classes left out.
+"""Selects which images of a data set train, which are held out, and which classes are left out.
 
-A cache holds a data set once, whatever is chosen here: rows are looked up when images are read.
+A cache holds a data set once, whatever is selected here: rows are looked up when images are read.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from lfbm_jax.images.cache import Cache, Split, pooled
 
 
 class Rows:
-    """Some rows of an array, read when they are asked for, so that a memory map stays on disk.
+    """Some rows of an array, read only when they are indexed, so a memory map stays on disk.
 
     Args:
         array: [N, ...].
@@ -35,7 +35,7 @@ class Rows:
 
 
 def check(data: Any) -> None:
-    """UserError where a setting of `select` makes no sense."""
+    """Raises a UserError if a setting of `select` has an invalid value."""
     if data.num_train < 0:
         raise UserError(f"data.num_train={data.num_train}: must be at least 0")
     if not 0 <= data.pooled_train_share < 1:
@@ -47,19 +47,21 @@ def check(data: Any) -> None:
 
 
 def select(cache: Cache, data: Any) -> Cache:
-    """The splits that a config's `data` section asks for; no image is in two of them.
+    """Returns the splits that a config's `data` section asks for. No image is in two of them.
 
-    Images of `data.exclude_labels` never train. Where `data.pooled_train_share` is 0, the others
-    are split as in the source, and `excluded` are those of the test split. Else all images are
-    pooled and the others permuted: the share of them, rounded down, trains, the rest is the test
-    split, and `excluded` is every image of `data.exclude_labels`. The permutation depends on
-    `data.pooled_seed` and the number of these images alone.
+    Images with a label in `data.exclude_labels` never train. Call the other images normal.
 
-    At most `data.num_train` images train (0: all), spread evenly over those that may.
+    If `data.pooled_train_share` is 0, normal images keep the splits of the source, and `excluded`
+    holds the excluded images of the test split. Otherwise, all images are pooled and the normal
+    ones permuted: the given share of them, rounded down, trains, the rest is the test split, and
+    `excluded` holds every excluded image. The permutation depends on `data.pooled_seed` and the
+    number of normal images alone.
+
+    If `data.num_train` is not 0, only that many of the training images are used, spread evenly.
 
     Raises:
-        UserError: the images have no labels but some are excluded, no image has such a label, or
-            there is nothing to train on or to hold out.
+        UserError: labels are excluded but the images have none or not these, or a split would be
+            empty.
     """
     labels = tuple(data.exclude_labels)
     if not (labels or data.pooled_train_share or data.num_train):
@@ -68,7 +70,7 @@ def select(cache: Cache, data: Any) -> Cache:
     left_out = _are_of(every, labels)
     if data.pooled_train_share:
         normal = np.flatnonzero(~left_out)
-        # NumPy never changes this generator's numbers: a run can be scored years after it trained.
+        # NumPy guarantees that RandomState never changes: a run can be scored years later.
         normal = np.random.RandomState(data.pooled_seed).permutation(normal)
         count = int(data.pooled_train_share * len(normal))
         train, test = np.sort(normal[:count]), np.sort(normal[count:])
@@ -94,7 +96,7 @@ def select(cache: Cache, data: Any) -> Cache:
 
 
 def setting(data: Any) -> dict[str, Any]:
-    """What a report has to say of a selection; nothing where the source's splits are used whole."""
+    """What a report states about the selection; empty where the source's splits are used whole."""
     found = {}
     if data.exclude_labels:
         found["exclude_labels"] = tuple(data.exclude_labels)
@@ -112,7 +114,7 @@ def _name(data: Any) -> str:
 
 
 def _are_of(split: Split, labels: tuple) -> np.ndarray:
-    """Which images are of one of the classes, bool [N]."""
+    """Whether each image has one of the labels, bool [N]."""
     if not labels:
         return np.zeros(len(split.images), bool)
     if split.labels is None:
