@@ -30,11 +30,12 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields the path of a temporary file beside `path`, with the same suffix.
+    """Yields the path of a temporary file beside `path`.
 
-    At the end, the temporary file replaces `path`. If the block raises, `path` stays as it was.
+    At the end, the temporary file replaces `path`. If the block raises, `path` stays as it was. The
+    temporary name ends in `.tmp`, so a listing of the files with `path`'s suffix never contains it.
     """
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}{SUFFIX}{path.suffix}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{SUFFIX}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -97,7 +98,7 @@ def set_aside(path: Path, place: Path) -> Path:
 
 def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"*{SUFFIX}"):
-        if _is_abandoned(folder):
+        if folder.is_dir() and _is_abandoned(folder):  # A file is `replacing`'s.
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -77,8 +77,8 @@ def keep(masks: np.ndarray, path: Path) -> None:
         UserError: the file holds different masks, as a different version of NumPy might draw them.
     """
     if not path.exists():
-        with atomic.replacing(path) as temporary:
-            np.save(temporary, masks)
+        with atomic.replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, masks)
         return
     try:
         found = np.load(path, mmap_mode="r")

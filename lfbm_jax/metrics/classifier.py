@@ -79,7 +79,8 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     if parameters is None:
         parameters = _train(network, data.train, num_epochs)
         with blaming_cache_dir(data.directory), atomic.replacing(path) as temporary:
-            np.savez(temporary, **flatten_dict(parameters, sep="."))
+            with open(temporary, "wb") as file:
+                np.savez(file, **flatten_dict(parameters, sep="."))
 
     def features(parameters, x):
         return network.apply({"params": parameters}, x)[0]

@@ -92,9 +92,9 @@ class Summary(NamedTuple):
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an .npz file with `mu` and `sigma`, as other programs call them, and the rest."""
-        with atomic.replacing(path) as temporary:
+        with atomic.replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(
-                temporary,
+                file,
                 mu=self.gaussian.mean,
                 sigma=self.gaussian.covariance,
                 features=self.features,

@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from lfbm_jax.files import atomic
 from lfbm_jax.images import selection
 from lfbm_jax.learning import health
 from lfbm_jax.reports import page, plots
@@ -78,7 +79,9 @@ class ReportWriter:
         report["paper"] = self._papers(report) or None
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._task}.json"
-        path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+        with atomic.replacing(path) as temporary:  # A report that is there is whole.
+            text = json.dumps(report, indent=2, default=str)
+            temporary.write_text(text + "\n", encoding="utf-8")
         return path
 
 
@@ -98,7 +101,8 @@ def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
         ),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        with atomic.replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
 
 

@@ -10,7 +10,7 @@ def test_what_is_written_takes_the_files_place(tmp_path):
     path.write_text("old")
     with atomic.replacing(path) as temporary:
         temporary.write_text("new")
-        assert temporary.suffix == ".npz", "NumPy would append it"
+        assert list(tmp_path.glob("*.npz")) == [path], "half a file has the suffix"
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
@@ -24,3 +24,12 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         _ = 1 / 0
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_a_dead_process_left_is_no_obstacle(tmp_path):
+    """`scratch` looks for abandoned folders among names that `replacing` gives to files too."""
+    left = tmp_path / f"weights.pth.1{atomic.SUFFIX}"
+    left.write_text("half")
+    with atomic.scratch(tmp_path / "data") as folder:
+        assert folder.is_dir()
+    assert left.read_text() == "half"

@@ -101,3 +101,19 @@ def test_a_figure_that_is_not_finite_makes_no_report(tmp_path):
     with pytest.raises(FloatingPointError, match="generate: fid is nan"):
         writer.write({"fid": float("nan")})
     assert not (tmp_path / "reports").exists()
+
+
+def test_a_report_takes_the_old_ones_place_when_it_is_whole(workdir):
+    """Whoever has the old files open goes on reading them: nothing is written into them."""
+    folder = workdir / "reports"
+    report.write_index(workdir)
+    names = ("generate.json", "index.md", "index.html")
+    before = {name: (folder / name).read_text() for name in names}
+    for name in names:
+        (folder / f"old-{name}").hardlink_to(folder / name)
+    report.ReportWriter(workdir, "generate", 1200, small_config()).write({"pixel_mean": 0.25})
+    (folder / "old-generate.json").rename(workdir / "old-generate.json")
+    report.write_index(workdir)
+    assert (workdir / "old-generate.json").read_text() == before["generate.json"]
+    for name in names[1:]:
+        assert (folder / f"old-{name}").read_text() == before[name] != (folder / name).read_text()
