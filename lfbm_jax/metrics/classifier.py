@@ -78,9 +78,12 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     parameters = _kept(path)
     if parameters is None:
         parameters = _train(network, data.train, num_epochs)
-        with blaming_cache_dir(data.directory), atomic.replacing(path) as temporary:
-            with open(temporary, "wb") as file:
-                np.savez(file, **flatten_dict(parameters, sep="."))
+        with (
+            blaming_cache_dir(data.directory),
+            atomic.replacing(path) as temporary,
+            open(temporary, "wb") as file,
+        ):
+            np.savez(file, **flatten_dict(parameters, sep="."))
 
     def features(parameters, x):
         return network.apply({"params": parameters}, x)[0]
