@@ -1,7 +1,8 @@
 """The exceptions that end a command early: a mistake by the user, or a signal."""
 
+import collections
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(Exception):
@@ -23,6 +24,19 @@ class Misfit(UserError):
     def __init__(self, where: str, kind: str, detail: str, remedy: str):
         super().__init__(f"{where} is {kind}{f' ({detail})' if detail else ''}: {remedy}")
         self.kind, self.detail, self.remedy = kind, detail, remedy
+
+
+def summary(misfits: Mapping[str, Misfit]) -> str:
+    """Groups misfits by remedy and kind, each kind with its count and the name of an example."""
+    remedies = collections.defaultdict(lambda: collections.defaultdict(list))
+    for name, misfit in misfits.items():
+        remedies[misfit.remedy][misfit.kind].append((name, misfit.detail))
+    parts = []
+    for remedy, kinds in remedies.items():
+        counts = [f"{len(found)} {kind} ({': '.join(filter(None, found[0]))})"
+                  for kind, found in kinds.items()]
+        parts.append(f"{', '.join(counts)}: {remedy}")
+    return "; ".join(parts)
 
 
 class Interrupted(Exception):

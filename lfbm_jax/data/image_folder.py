@@ -13,48 +13,23 @@ that are left out are counted by kind in one line; all that cannot be used are i
 """
 
 import collections
-import io
 import os
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
 
-from lfbm_jax.errors import Misfit, UserError
+from lfbm_jax.errors import Misfit, UserError, summary
 from lfbm_jax.files import members
 from lfbm_jax.files.members import Member
-from lfbm_jax.images import cache
+from lfbm_jax.images import cache, encoded
 from lfbm_jax.images.resize import Fit
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS = ("train", "test")
 VALIDATION = ("val", "valid", "validation")
 UNUSED = "unused"  # the split of validation images where there are test images
-# What Pillow raises on files that are no images, broken or truncated.
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-# What turns an image upright, by EXIF's orientation. Pillow's own `exif_transpose` also writes the
-# other tags anew, and raises where one of them is damaged.
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def prepare(data: Any) -> cache.Cache:
@@ -124,7 +99,6 @@ class _Images:
         self.misfits: dict[str, Misfit] = {}
         self.climbing: list[str] = []
         self.left_out: list[str] = []  # kinds, one for every file
-        self.animated = 0
 
     def reading(self, total: int | None) -> cache.Reading:
         return cache.Reading(self._examples(), self._arrange, total, self._notes)
@@ -147,16 +121,7 @@ class _Images:
 
     def _image(self, member: Member) -> np.ndarray:
         where = f"{self.place}/{member.name}"
-        content = member.read()
-        try:
-            image = Image.open(io.BytesIO(content))
-            image.load()
-        except UNREADABLE as error:
-            detail = "" if isinstance(error, UnidentifiedImageError) else str(error)
-            raise Misfit(where, "truncated or no image", detail, "replace or remove them"
-                         ) from error
-        self.animated += getattr(image, "n_frames", 1) > 1  # Not every format of Pillow's has it.
-        image = _upright(image)
+        image = encoded.decode(member.read(), where, self.fit.done)
         self.first = self.first or (member.name, image.size)
         name, size = self.first
         if not self.cropped and image.size != size:
@@ -182,7 +147,7 @@ class _Images:
         misfits = {name: misfit for name, misfit in misfits.items() if name in used}
         if misfits:
             raise UserError(f"{self.place}: {len(misfits)} of {len(used)} images cannot be used:"
-                            f" {_summary(misfits)}")
+                            f" {summary(misfits)}")
         self.left_out += ["of a validation split"] * tree.splits.count(UNUSED)
 
     def _arrange(self, names: list[str]) -> cache.Layout:
@@ -203,8 +168,6 @@ class _Images:
 
     def _notes(self) -> list[str]:
         notes = self.fit.notes()
-        if self.animated:
-            notes.append(f"of several frames, the first taken: {self.animated}")
         if self.left_out:
             notes.append(f"left out: {_counted(self.left_out)} (read are {', '.join(IMAGES)})")
         return notes
@@ -241,29 +204,8 @@ class _Tree:
                 self.misfits.setdefault(name, Misfit(name, kind, "", "move or remove them"))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except UNREADABLE:  # No EXIF that says anything: the pixels were fine.
-        return image
-    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-
-
 def _size(size: tuple[int, int]) -> str:
     return f"{size[1]} pixels high and {size[0]} wide"
-
-
-def _summary(misfits: dict[str, Misfit]) -> str:
-    """All misfits by remedy and kind, with counts and an example of each kind."""
-    remedies = collections.defaultdict(lambda: collections.defaultdict(list))
-    for name, misfit in misfits.items():
-        remedies[misfit.remedy][misfit.kind].append((name, misfit.detail))
-    parts = []
-    for remedy, kinds in remedies.items():
-        counts = [f"{len(found)} {kind} ({': '.join(filter(None, found[0]))})"
-                  for kind, found in kinds.items()]
-        parts.append(f"{', '.join(counts)}: {remedy}")
-    return "; ".join(parts)
 
 
 def _without_common(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
