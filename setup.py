@@ -53,6 +53,12 @@ TFDS = [
     "array_record>=0.8; sys_platform == 'linux'",
 ]
 
+# Reading Parquet and Arrow files of images; the second fetches them from the hub.
+HUGGINGFACE = [
+    "pyarrow>=16",
+    "huggingface_hub>=1,<3",
+]
+
 TEST = [
     "pytest>=8,<10",
     "pytest-timeout>=2.3,<3",
@@ -83,6 +89,7 @@ setup(
     install_requires=CORE,
     extras_require={
         "tfds": TFDS,
+        "huggingface": HUGGINGFACE,
         "cuda": ["jax[cuda13]>=0.10,<0.12"],  # NVIDIA driver 580 or newer; else jax[cuda12]
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "test": TEST,

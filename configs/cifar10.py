@@ -1,8 +1,10 @@
 """CIFAR-10, 32 x 32 (Tables 2, 7 and 9 of the paper).
 
 Command:   python -m lfbm_jax.main --config=configs/cifar10.py
-           --config=configs/cifar10.py:jpeg --config.data.dir=FOLDER reads
-           <split>/<class>/*.jpg instead; figures from it are marked CIFAR-10 (JPEG).
+           --config=configs/cifar10.py:torchvision --config.data.dir=FOLDER reads the folder
+           cifar-10-batches-py instead of asking TFDS for the same images; :huggingface fetches
+           a copy of them from the hub; :jpeg --config.data.dir=FOLDER reads <split>/<class>/*.jpg,
+           whose figures are marked CIFAR-10 (JPEG).
 Hardware:  a GPU; time not measured yet.
 Paper:     MSE 0.016, FID 66.41 (LFBM-MCMC). Ours: not run yet.
 Evaluation infers by 800 steps, as the paper says; `:authors_test_steps` by the 16,000 that the
@@ -39,7 +41,18 @@ def get_config(variants=""):
     for section in ("generator", "prior"):
         config.optimizer[section].update({"learning_rate": 3.8e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
-    return configuration.finish(config, variants, GRID.variants() | {"jpeg": _jpeg})
+    own = {"torchvision": _torchvision, "huggingface": _huggingface, "jpeg": _jpeg}
+    return configuration.finish(config, variants, GRID.variants() | own)
+
+
+def _torchvision(config, _):
+    """The original files, as torchvision downloads them."""
+    config.data.source = "cifar10_batches"
+
+
+def _huggingface(config, _):
+    """A copy on the hub by others, so that its figures do not stand beside the paper's."""
+    config.data.update({"source": "huggingface", "name": "uoft-cs/cifar10", "image_field": "img"})
 
 
 def _jpeg(config, _):

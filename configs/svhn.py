@@ -1,6 +1,9 @@
 """SVHN, 32 x 32 (Tables 2, 7 and 9 of the paper).
 
 Command:   python -m lfbm_jax.main --config=configs/svhn.py
+           --config=configs/svhn.py:torchvision --config.data.dir=FOLDER reads train_32x32.mat
+           and test_32x32.mat instead of asking TFDS for the same images; :huggingface fetches a
+           copy of them from the hub.
 Hardware:  a GPU; time not measured yet.
 Paper:     MSE 0.005, FID 23.64 (LFBM-MCMC). Ours: not run yet.
 Evaluation infers by 400 steps, as the paper says; `:authors_test_steps` by the 8,000 that the
@@ -36,4 +39,15 @@ def get_config(variants=""):
     for section in ("generator", "prior"):
         config.optimizer[section].update({"learning_rate": 4e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
-    return configuration.finish(config, variants, GRID.variants())
+    own = {"torchvision": _torchvision, "huggingface": _huggingface}
+    return configuration.finish(config, variants, GRID.variants() | own)
+
+
+def _torchvision(config, _):
+    """The original files, as torchvision downloads them."""
+    config.data.source = "svhn_mat"
+
+
+def _huggingface(config, _):
+    """A copy on the hub by others, so that its figures do not stand beside the paper's."""
+    config.data.update({"source": "huggingface", "name": "ufldl-stanford/svhn/cropped_digits"})

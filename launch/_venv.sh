@@ -96,8 +96,8 @@ create_venv() {
 install() {
   local extras=""
   case $1 in
-    test) extras="[test,tfds]" ;;
-    peers) extras="[test,tfds,peers]" ;;
+    test) extras="[test,tfds,huggingface]" ;;
+    peers) extras="[test,tfds,huggingface,peers]" ;;
   esac
   cd "$root" &&
     PYTHONUNBUFFERED=1 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \

@@ -112,7 +112,9 @@ class Reading(NamedTuple):
     notes: Callable[[], list[str]] = list
 
 
-def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache:
+def fill(
+    data: Any, files: Iterable[Path], read: Callable[[], Reading], settings: tuple[str, ...] = ()
+) -> Cache:
     """Returns the cache of a data source, reading the source only if no cache exists yet.
 
     Prints one line if a cache of an older format exists, which is not used, and one line with the
@@ -123,13 +125,15 @@ def fill(data: Any, files: Iterable[Path], read: Callable[[], Reading]) -> Cache
             its examples become the test split, by a fixed permutation.
         files: the files of the source. If their sizes or times change, a new cache is made.
         read: opens the source; called only if the cache has to be made.
+        settings: names of those settings of the section that only some sources read. Other values
+            make another cache.
 
     Raises:
         UserError: `data.cache_dir` lies inside `data.dir`, cannot be written or its disk is full;
             there are no examples; `data.test_fraction` leaves a split empty.
     """
     root = cache_root(data)
-    fingerprint = _fingerprint(data, files)
+    fingerprint = _fingerprint(data, files) | {name: data[name] for name in settings}
     digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
     name = re.sub(r"[^\w.-]", "_", data.name or data.source)
     directory = root / f"{name}-{digest[:12]}"

@@ -8,8 +8,8 @@ model had learned for. Left out is only what cannot change a figure at a given i
 - when it logs, draws, saves and what it evaluates; `train.ema_decay`, which changes nothing but
   the reports of averaged parameters, and these are not averaged over runs;
 - `train.microbatch_size` and `deterministic`, which change rounding alone;
-- where files lie, `data.dir` included where the data set's name says what it holds; a folder of
-  images is known by its place alone;
+- where files lie, `data.dir` included where the data set's name says what it holds; images of your
+  own are known by their place alone;
 - settings of tasks other than those that measured the figures: those of inference in evaluation
   for samples, those of FID where no task measures it.
 
@@ -36,6 +36,7 @@ IGNORED = (
     "train.num_steps",
     "train.sample_every",
 )
+KNOWN_BY_PLACE = ("image_folder", "npz", "huggingface")  # sources of any images
 MEASURE_FID = {"generate", "inpaint"}
 # Of a report's setup; the number of images that were scored stands among its figures.
 FACTS = ("split", "range", "fid_reference", "score_sigma", "timed_on")
@@ -53,7 +54,7 @@ def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) ->
     """
     reports = list(reports)
     tasks = {report["task"] for report in reports}
-    ignored = {*IGNORED, *(() if config["data"]["source"] == "image_folder" else ("data.dir",))}
+    ignored = {*IGNORED, *(() if config["data"]["source"] in KNOWN_BY_PLACE else ("data.dir",))}
     of_others = tuple(f"task.{task}." for task in config["task"].keys() - tasks)
     of_others += () if tasks & MEASURE_FID else ("metrics.",)
     of_others += () if tasks - {"generate"} else ("eval_inference.",)

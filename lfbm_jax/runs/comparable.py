@@ -30,7 +30,9 @@ from lfbm_jax.runs.variants import AUTHORS_TEST_FACTOR
 # (data.source, data.name) -> what the data are.
 DATA_SETS = {
     ("tfds", "svhn_cropped"): "SVHN",
+    ("svhn_mat", "svhn_cropped"): "SVHN",
     ("tfds", "cifar10"): "CIFAR-10",
+    ("cifar10_batches", "cifar10"): "CIFAR-10",
     ("image_folder", "cifar10_jpeg"): "CIFAR-10 (JPEG)",
     ("tfds", "celeb_a"): "CelebA",
     ("image_folder", "celebahq256"): "CelebAMask-HQ",

@@ -27,13 +27,16 @@ def base() -> ml_collections.ConfigDict:
                 "dir": "",  # where the source's files lie
                 "manual_dir": "",  # original archives for TFDS, where it may not download
                 "cache_dir": "",  # '': lfbm_jax in the user's cache folder
+                # Columns of huggingface or arrays of npz; '': the usual names.
+                "image_field": "",
+                "label_field": "",
                 "image_size": 32,  # height and width in pixels; smaller images are enlarged
                 "channels": 3,
                 "crop": "",  # '', 'center' or 'top,left,height,width', before resizing
                 "convert": False,  # images of other modes, such as grey, palette or transparent
                 "background": "white",  # colour behind transparent pixels that are converted
                 "horizontal_flip": False,  # mirror a random half of the training images
-                "test_split": "test",  # the split of a TFDS data set that is held out and scored
+                "test_split": "test",  # held out and scored, of TFDS and Hugging Face data sets
                 "test_fraction": 0.0,  # share held out where the source has no test split
                 "exclude_labels": (),  # classes left out of training, see images/selection.py
                 # Share of the other classes' images that trains where all images are pooled and

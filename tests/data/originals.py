@@ -1,11 +1,13 @@
 """Small stand-ins for the original files of SVHN, CIFAR-10 and CelebA, in the same layout.
 
-Each function writes the files that the TFDS builder asks for, under their names, into a folder and
-returns what was put into them.
+Each function writes files under the names of the original ones into a folder and returns what was
+put into them.
 """
 
 import hashlib
 import io
+import pickle
+import struct
 import tarfile
 import zipfile
 
@@ -87,6 +89,60 @@ def cifar10(folder):
         split: tuple(np.concatenate(parts) for parts in zip(*of_split, strict=True))
         for split, of_split in written.items()
     }
+
+
+def cifar10_batches(folder):
+    """The same for Python: pickles that Python 2 wrote, in a folder, with two files besides.
+
+    Returns:
+        split -> (images uint8 [N, 32, 32, 3], labels [N]).
+    """
+    random = np.random.default_rng(3)
+    place = folder / "cifar-10-batches-py"
+    place.mkdir()
+    files = {f"data_batch_{i}": ("train", 3) for i in range(1, 6)} | {"test_batch": ("test", 4)}
+    written = {"train": [], "test": []}
+    for name, (split, count) in files.items():
+        images = random.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        labels = random.integers(0, 10, count).tolist()
+        batch = {
+            b"batch_label": name.encode(),
+            b"labels": labels,
+            b"data": images.transpose(0, 3, 1, 2).reshape(count, -1),
+            b"filenames": [b"%d.png" % i for i in range(count)],
+        }
+        (place / name).write_bytes(python2_pickle(batch))
+        written[split].append((images, np.array(labels)))
+    (place / "batches.meta").write_bytes(python2_pickle({b"label_names": list(CIFAR_CLASSES)}))
+    (place / "readme.html").write_text("<html></html>")
+    return {
+        split: tuple(np.concatenate(parts) for parts in zip(*of_split, strict=True))
+        for split, of_split in written.items()
+    }
+
+
+class _Python2Pickler(pickle._Pickler):
+    """Writes bytes as Python 2 wrote its texts."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def _save_text(self, text):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(text)) + text)
+        self.memoize(text)
+
+    dispatch[bytes] = _save_text
+
+
+def python2_pickle(content):
+    """A pickle as Python 2 and its NumPy wrote it; bytes stand for its texts."""
+    buffer = io.BytesIO()
+    _Python2Pickler(buffer, protocol=2).dump(content)
+    return buffer.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+def md5(folder, names):
+    """Name -> MD5 of files in a folder."""
+    return {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names}
 
 
 def celeba(folder):
