@@ -143,8 +143,18 @@ def test_training_must_be_as_long_as_the_authors(name, step):
     assert beside(experiment(name), "reconstruct", step - 1) == {}
 
 
+@pytest.mark.parametrize(("name", "mse"), (("svhn", 0.005), ("cifar10", 0.016)))
+def test_the_original_files_are_the_papers_data_and_copies_of_others_are_not(name, mse):
+    figures = {"num_images": FULL_SPLIT[name]}
+    original = experiment(name, "torchvision")
+    assert beside(original, "reconstruct", figures=figures) == {"mse": mse}
+    assert beside(experiment(name, "huggingface"), "reconstruct", figures=figures) == {}
+    original.data.image_field = "x"
+    assert beside(original, "reconstruct", figures=figures) == {}
+
+
 def test_other_data_have_none():
-    for name, variants in (("cifar10", "jpeg"), ("cifar10", "jpeg,lebm"), ("mnist", ""),
+    for name, variants in (("celeba64", "huggingface"), ("cifar10", "jpeg"), ("cifar10", "jpeg,lebm"), ("mnist", ""),
                            ("fashion_mnist", ""), ("digits", ""), ("image_folder", "")):
         config = experiment(name, variants)
         assert beside(config, "reconstruct") == beside(config, "generate") == {}
