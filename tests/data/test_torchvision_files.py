@@ -1,5 +1,8 @@
 """CIFAR-10's Python batches and SVHN's MATLAB files, as torchvision downloads them."""
 
+import errno
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -99,9 +102,27 @@ def test_the_known_checksums_are_torchvisions():
     assert {name: md5 for _, name, md5 in listed} == svhn_mat.MD5
 
 
-def test_made_up_files_do_not_pass_for_the_original_ones(prepare, tmp_path):
-    folder = tmp_path / "cifar10"
+@pytest.mark.parametrize(
+    ("name", "write", "files"),
+    (
+        ("cifar10", originals.cifar10_batches, ("data_batch_1", "test_batch")),
+        ("svhn", originals.svhn, ("train_32x32.mat", "test_32x32.mat")),
+    ),
+)
+def test_made_up_files_do_not_pass_for_the_original_ones(prepare, tmp_path, name, write, files):
+    folder = tmp_path / name
     folder.mkdir()
-    originals.cifar10_batches(folder)
-    with pytest.raises(UserError, match=r"data_batch_1 is not the original.*test_batch is not"):
-        prepare("cifar10", folder)
+    write(folder)
+    first, last = (f"{file} is not the original file" for file in files)
+    with pytest.raises(UserError, match=f"{first}.*{last}.*fetch"):
+        prepare(name, folder)
+
+
+def test_a_fault_that_passes_is_not_called_damage(prepare, svhn, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    folder, _ = svhn
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    with pytest.raises(UserError, match=r"train_32x32\.mat cannot be read.*may be intact"):
+        prepare("svhn", folder)
