@@ -139,7 +139,7 @@ def test_forms_and_layouts(prepare, tmp_path, form, layout):
 
 @pytest.mark.parametrize("kind", [STRUCT, pa.binary(), pa.large_binary()])
 def test_kinds_of_columns(prepare, tmp_path, kind):
-    """Texts as labels, one unknown; an oriented JPEG would come upright, as from a folder."""
+    """Labels are texts here, one of them missing."""
     images = pixels(0, 4)
     labels = ["dog", None, "cat", "dog"]
     path = write(tmp_path / "all.parquet", table(images, labels, kind=kind))

@@ -154,8 +154,9 @@ def test_the_original_files_are_the_papers_data_and_copies_of_others_are_not(nam
 
 
 def test_other_data_have_none():
-    for name, variants in (("celeba64", "huggingface"), ("cifar10", "jpeg"), ("cifar10", "jpeg,lebm"), ("mnist", ""),
-                           ("fashion_mnist", ""), ("digits", ""), ("image_folder", "")):
+    for name, variants in (("celeba64", "huggingface"), ("cifar10", "jpeg"),
+                           ("cifar10", "jpeg,lebm"), ("mnist", ""), ("fashion_mnist", ""),
+                           ("digits", ""), ("image_folder", "")):
         config = experiment(name, variants)
         assert beside(config, "reconstruct") == beside(config, "generate") == {}
     assert comparable.data_set(experiment("cifar10", "jpeg")) == "CIFAR-10 (JPEG)"
