@@ -73,6 +73,7 @@ PEERS = [
     "torch==2.13.0",
     "torchvision==0.28.0",
     "pytorch-fid==0.3.0",
+    "torch-fidelity==0.4.0",
 ]
 
 setup(

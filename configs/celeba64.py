@@ -59,7 +59,7 @@ def get_config(variants=""):
     config.task.inpaint.update({"num_images": 10_000, "mask": "center_box:40"})
     own = {"table11": _table11, "mask": _recover}
     own |= {"salt_and_pepper": _salt_and_pepper, "square": _square, "huggingface": _huggingface}
-    return configuration.finish(config, variants, GRID.variants() | own)
+    return configuration.finish(config, variants, own | GRID.variants())
 
 
 def _huggingface(config, _):

@@ -26,7 +26,7 @@ def get_config(variants=""):
         config.optimizer[section].learning_rate = 3e-4
     config.task.reconstruct.num_images = 1000
     _size(config, "64")
-    return configuration.finish(config, variants, GRID.variants() | {"size": _size})
+    return configuration.finish(config, variants, {"size": _size} | GRID.variants())
 
 
 def _size(config, size):
@@ -37,6 +37,3 @@ def _size(config, size):
     doublings = int(size).bit_length() - 3
     hidden = [(max(64, 1024 >> i), 4, 2, 1) for i in range(1, doublings)]
     config.generator.layers = ((1024, 4, 1, 0), *hidden, (3, 4, 2, 1))
-    for section in ("inference", "eval_inference"):
-        if "layers" in config[section]:
-            config[section].layers = GRID.encoder_layers(config)

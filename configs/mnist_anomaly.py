@@ -52,7 +52,7 @@ def get_config(variants=""):
     config.tasks = ("generate", "reconstruct", "anomaly")
     _digit(config, "1")
     return configuration.finish(
-        config, variants, GRID.variants() | {"digit": _digit, "test_split": _test_split}
+        config, variants, {"digit": _digit, "test_split": _test_split} | GRID.variants()
     )
 
 

@@ -40,7 +40,7 @@ def get_config(variants=""):
         config.optimizer[section].update({"learning_rate": 4e-4, "decay_per_epoch": 0.998})
     config.train.update({"batch_size": 100, "num_epochs": 200})
     own = {"torchvision": _torchvision, "huggingface": _huggingface}
-    return configuration.finish(config, variants, GRID.variants() | own)
+    return configuration.finish(config, variants, own | GRID.variants())
 
 
 def _torchvision(config, _):

@@ -99,24 +99,48 @@ def base() -> ml_collections.ConfigDict:
 def finish(
     config: ml_collections.ConfigDict, variants: str, own: Mapping[str, Variant] | None = None
 ) -> ml_collections.ConfigDict:
-    """Applies variants in the order written, `smoke` after all others, then locks the config.
+    """Applies variants in the order of `own`, however they are written, then locks the config.
+
+    What an experiment's own variants change comes before what those of the grid do, and `smoke`
+    after all others, so that none undoes another; two that choose the same part are refused.
 
     Args:
         config: from `base`, with an experiment's values.
-        variants: comma-separated; `smoke`, `<section>=<module>` such as `prior=gaussian`, which
-            installs that module's default settings, `mask=<mask>` such as `mask=random_box:12`,
-            which learns from images that are occluded so, and the experiment's own.
-        own: name -> function of (config, value) for the experiment's own variants.
+        variants: comma-separated; `smoke`, `mask=<mask>` such as `mask=random_box:12`, which learns
+            from images that are occluded so, and those of `own`.
+        own: name -> function of (config, value), for the experiment's own variants and the grid's.
+
+    Raises:
+        UserError: a variant is unknown, is given twice, or chooses what another one chose.
     """
     config.masked_inference = config.eval_inference.to_dict()
-    known = {section: _switch(section) for section in build.SECTIONS}
-    known |= {"smoke": _smoke, "mask": _mask} | (own or {})
-    for variant in sorted(filter(None, variants.split(",")), key="smoke".__eq__):
+    known = {"mask": _mask} | (own or {}) | {"smoke": _smoke}
+    values: dict[str, str] = {}
+    for variant in filter(None, variants.split(",")):
         name, _, value = variant.partition("=")
         if name not in known:
             raise UserError(f"config variant {name!r}: {did_you_mean(name, list(known))}")
-        known[name](config, value)
+        if name in values:
+            raise UserError(f"config variant {name!r} is given twice: leave one out")
+        values[name] = value
+    chosen_by: dict[str, str] = {}
+    for name in sorted(values, key=list(known).index):
+        before = _choices(config)
+        known[name](config, values[name])
+        for field, choice in _choices(config).items():
+            if choice != before[field] and name != chosen_by.setdefault(field, name):
+                raise UserError(
+                    f"config variants {chosen_by[field]!r} and {name!r} both set {field}:"
+                    " leave one of the two out"
+                )
     return config.lock()
+
+
+def _choices(config: ml_collections.ConfigDict) -> dict[str, str]:
+    """What no two variants may set: the names of the parts that learn, and the mask."""
+    sections = ("prior", "generator", "inference", "objective")
+    names = {f"{section}.name": config[section].name for section in sections}
+    return names | {"data.mask": config.data.mask}
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -155,13 +179,6 @@ def check(config: ml_collections.ConfigDict) -> None:
 def _require(fine: bool, field: str, value: Any, wanted: str) -> None:
     if not fine:
         raise UserError(f"{field}={value}: must be {wanted}")
-
-
-def _switch(section: str) -> Variant:
-    def switch(config: ml_collections.ConfigDict, name: str) -> None:
-        config[section] = build.defaults(section, name)
-
-    return switch
 
 
 def _mask(config: ml_collections.ConfigDict, mask: str) -> None:

@@ -16,8 +16,9 @@
 | `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
 | `authors_test_steps` | as it was | as it was; in evaluation chains of 20 times as many steps |
 
-Each changes some settings of a config that is otherwise as its file says, so that they combine:
-`lebm,long_run`, `lebm,inference=encoder`.
+Each changes some settings of a config that is otherwise as its file says, so that they combine, in
+whatever order they are written: `lebm,long_run`, `lebm,inference=encoder`. `<section>=<module>`,
+such as `prior=gaussian`, installs that module's default settings.
 
 `authors_test_steps` exists where the authors published test commands (SVHN, CIFAR-10, CelebA).
 These pass 400, 800 and 400 steps, as the paper says, but the published testing code runs 20 times
@@ -68,27 +69,35 @@ class Grid:
     authors_tested: bool = False
 
     def variants(self) -> dict[str, Variant]:
-        """Name -> function of (config, value), for `config.finish`."""
-        own = {
-            "prior": _set_prior,
-            "inference": self._infer_by,
+        """Name -> function of (config, value), in the order in which `config.finish` applies them.
+
+        Whole methods, then single parts, then what changes the chains that these have.
+        """
+        methods = {
             "abp": lambda config, _: _set_prior(config, "gaussian"),
             "lebm": self._lebm,
             "lfbm_vae": self._lfbm_vae,
             "vae": self._vae,
-            "realnvp": lambda config, _: _set_flow(config, "realnvp"),
-            "nice": lambda config, _: _set_flow(config, "nice"),
-            "long_run": _long_run,
-            "persistent": _persistent,
             "rae": self._rae,
             "ae": self._autoencoder,
             "two_stage_vae": self._two_stage_vae,
+        }
+        parts = {
+            **{section: _switch(section) for section in ("prior", "generator", "objective")},
+            "inference": self._infer_by,
+            "realnvp": lambda config, _: _set_flow(config, "realnvp"),
+            "nice": lambda config, _: _set_flow(config, "nice"),
+        }
+        chains = {
+            "persistent": _persistent,
             "sri": _sri,
             "sri_l5": _sri_l5,
+            **{section: _switch(section) for section in ("eval_inference", "masked_inference")},
+            "long_run": _long_run,
         }
         if self.authors_tested:
-            own["authors_test_steps"] = _authors_test_steps
-        return own
+            chains["authors_test_steps"] = _authors_test_steps
+        return methods | parts | chains
 
     def encoder_layers(self, config: ml_collections.ConfigDict) -> tuple:
         """Layers of the inference network for the config's images."""
@@ -160,6 +169,13 @@ def table_10(
         **{f"optimizer.{name}.learning_rate": rate for name, rate in rates.items()},
         **{f"optimizer.{name}.decay_per_epoch": 0.99 for name in rates},
     }
+
+
+def _switch(section: str) -> Variant:
+    def switch(config: ml_collections.ConfigDict, name: str) -> None:
+        config[section] = build.defaults(section, name)
+
+    return switch
 
 
 def _set_prior(config: ml_collections.ConfigDict, name: str) -> None:

@@ -19,6 +19,21 @@ SMOKE = {"num_images": 0, "batch_size": 16}
 MONITORED = 200
 
 
+def check(config: ml_collections.ConfigDict) -> None:
+    """UserError where too few images are asked for; `run` sees how many there are."""
+    num_images = config.task.prior_fit.num_images
+    if num_images:
+        _check_enough(num_images, config.model.latent_dim)
+
+
+def _check_enough(num_images: int, latent_dim: int) -> None:
+    if num_images <= latent_dim:
+        raise UserError(
+            f"task.prior_fit.num_images: a covariance in {latent_dim} dimensions takes more than"
+            f" {num_images} training images"
+        )
+
+
 def run(
     model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
@@ -47,11 +62,7 @@ def run(
         ).z.astype(np.float64)
         for seed, split in enumerate((data.train, data.test), start=config.seed)
     )
-    if len(train) <= train.shape[1]:
-        raise UserError(
-            f"task.prior_fit.num_images: a covariance in {train.shape[1]} dimensions takes more"
-            f" than {len(train)} training images"
-        )
+    _check_enough(*train.shape)
     writer.describe(split=data.test_name, inference=dict(config.inference))
     sampled, _ = model.sample(len(test), config.seed, settings.batch_size)
     normal = np.random.default_rng(config.seed).standard_normal(test.shape)

@@ -7,12 +7,12 @@ import functools
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lfbm_jax.metrics import frechet, inception_weights
 from lfbm_jax.metrics.features import Summary
 from tests import pytorch_writer
 from tests.metrics import random_inception
+from tests.peers.smooth_images import smooth_images, write
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 try:
@@ -24,18 +24,6 @@ import pytorch_fid.fid_score  # noqa: E402
 import pytorch_fid.inception  # noqa: E402
 
 pytestmark = pytest.mark.slow
-
-
-def images(seed, count, side, channels):
-    """Smooth random images, so that some are more alike than others."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (count, 4, 4, channels), dtype=np.uint8)
-    return np.stack([
-        np.asarray(
-            Image.fromarray(image.squeeze()).resize((side, side), Image.Resampling.BICUBIC)
-        ).reshape(side, side, channels)
-        for image in coarse
-    ])
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +43,8 @@ def both(extractor, tmp_path_factory):
     peer = pytorch_fid.inception.InceptionV3([3])
 
     def both(seed, count, side, channels):
-        folder = tmp_path_factory.mktemp("images")
-        pictures = images(seed, count, side, channels)
-        for i, picture in enumerate(pictures):
-            Image.fromarray(picture.squeeze()).save(folder / f"{i:03d}.png")
+        pictures = smooth_images(seed, count, side, channels)
+        folder = write(tmp_path_factory.mktemp("images"), pictures)
         theirs = pytorch_fid.fid_score.get_activations(
             sorted(folder.iterdir()), peer, batch_size=20, num_workers=0
         )

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import Posterior
@@ -111,3 +112,15 @@ def test_figures_of_the_task(tmp_path):
     assert figures["gaussian_test_log_p_z"] > figures["test_log_p_z"] + 1
     assert min(figures["mmd"], figures["mmd_standard_normal"]) > 0.1
     assert figures["two_sample_accuracy"] > 0.7
+
+
+def test_too_few_images_are_refused_before_training():
+    """As many latent vectors as dimensions have a singular covariance; 0 stands for all."""
+    config = small_config()
+    for num_images in (5, 6, 0):
+        config.task.prior_fit.num_images = num_images
+        if num_images == config.model.latent_dim:
+            with pytest.raises(UserError, match=r"^task\.prior_fit\.num_images: .* than 5 training"):
+                prior_fit.check(config)
+        else:
+            prior_fit.check(config)

@@ -1,0 +1,105 @@
+"""The same features, FID and KID as torch-fidelity's, from one weights file and folders of images.
+
+    launch/test --slow tests/peers/test_torch_fidelity.py
+
+torch-fidelity copies TensorFlow's graph where this package follows pytorch-fid: it resizes as
+TensorFlow 1 did, so images here are 299 x 299 already, and it maps 0..255 to -1..127/128 where
+`to_unit_range` reaches 1, so the extractor here is given its scale.
+"""
+
+import numpy as np
+import pytest
+
+from lfbm_jax.metrics import frechet, inception
+from lfbm_jax.metrics.features import Extractor, Summary
+from tests import pytorch_writer
+from tests.metrics import random_inception
+from tests.peers.smooth_images import smooth_images, write
+
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+try:
+    import tests.peers.torchvision_alone  # noqa: F401
+except ModuleNotFoundError as error:
+    pytest.skip(f"needs torchvision ({error})", allow_module_level=True)
+torch_fidelity = pytest.importorskip("torch_fidelity", reason="needs torch-fidelity")
+from torch_fidelity import metric_kid  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """(our summaries of two folders of images, torch-fidelity's features of them, its metrics)."""
+    weights = tmp_path_factory.mktemp("weights") / "weights.pth"
+    state = random_inception.state_dict()
+    pytorch_writer.save(weights, state, legacy=True)
+    extractor = Extractor(
+        lambda parameters, x: inception.features(parameters, (x + 1) * (127.5 / 128) - 1),
+        inception.parameters_of(state),
+        inception.FEATURES,
+        batch_size=20,
+    )
+    sets = [smooth_images(seed, COUNT, inception.SIDE, 3) for seed in (0, 1)]
+    folders = [write(tmp_path_factory.mktemp("images"), images) for images in sets]
+    # The caches keep the features, in the order of the files where these are not shuffled.
+    cache = tmp_path_factory.mktemp("cache")
+    metrics = torch_fidelity.calculate_metrics(
+        **{f"input{i}": str(folder) for i, folder in enumerate(folders, start=1)},
+        **{f"input{i}_cache_name": f"set{i}" for i in (1, 2)},
+        fid=True,
+        kid=True,
+        kid_subset_size=COUNT,
+        kid_subsets=1,
+        feature_extractor_weights_path=str(weights),
+        samples_shuffle=False,
+        cache_root=str(cache),
+        batch_size=COUNT,
+        cuda=False,
+        verbose=False,
+    )
+    theirs = [torch.load(*cache.glob(f"set{i}-*-features-2048.pt")).numpy() for i in (1, 2)]
+    ours = [Summary.of(extractor, [images], len(images)) for images in sets]
+    return ours, theirs, metrics
+
+
+def test_features(found):
+    for ours, theirs in zip(*found[:2], strict=True):
+        error = np.linalg.norm(ours.features - theirs)
+        spread = np.linalg.norm(theirs - theirs.mean(axis=0))
+        print(f"feature error {error / spread:.1e} of their spread")
+        assert error < 1e-4 * spread
+
+
+def test_frechet_distance(found):
+    (one, other), _, metrics = found
+    distance = frechet.frechet_distance(one.gaussian, other.gaussian)
+    theirs = metrics["frechet_inception_distance"]
+    print(f"FID {distance:.8g}, of torch-fidelity {theirs:.8g}")
+    assert distance == pytest.approx(theirs, rel=1e-4)
+
+
+def test_kernel_distance(found):
+    """Of all images at once, where the subsets that are drawn do not matter."""
+    (one, other), _, metrics = found
+    distance, deviation = frechet.kernel_distance(one.features, other.features, subsets=3)
+    theirs = metrics["kernel_inception_distance_mean"]
+    print(f"KID {distance:.8g}, of torch-fidelity {theirs:.8g}")
+    assert distance == pytest.approx(theirs, rel=1e-4)
+    assert deviation < 1e-9 * distance
+
+
+def test_kernel_distance_of_subsets(found):
+    """Mean and deviation over subsets, within 4.5 standard errors of what each side draws."""
+    (one, other), features, _ = found
+    subsets, size = 1000, COUNT // 2
+    ours = frechet.kernel_distance(one.features, other.features, subsets, size)
+    theirs = metric_kid.kid_features_to_metric(
+        *map(torch.as_tensor, features), kid_subsets=subsets, kid_subset_size=size, verbose=False
+    )
+    mean, deviation = theirs.values()
+    print(f"KID of subsets {ours[0]:.5g} +- {ours[1]:.2g}, of torch-fidelity {mean:.5g} +-"
+          f" {deviation:.2g}")  # fmt: skip
+    assert ours[0] == pytest.approx(mean, abs=4.5 * deviation * np.sqrt(2 / subsets))
+    assert ours[1] == pytest.approx(deviation, rel=4.5 / np.sqrt(subsets))
