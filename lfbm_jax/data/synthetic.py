@@ -1,9 +1,9 @@
 """Made-up images of any size, for smoke runs and benchmarks: no files, nothing to learn of use.
 
 Every image is a soft-edged square of random colour, place and size on a random ground, so that a
-model has something to fit. Three quarters of the images, which is what trains in smoke runs, are more
-than the experiments have latent dimensions, so that covariances exist; there are ten labels, as in
-the data sets that the images stand in for.
+model has something to fit. Three quarters of the images, which train in smoke runs, are more than
+the experiments have latent dimensions, so that covariances exist; there are ten labels, as in the
+data sets that the images stand in for.
 """
 
 from collections.abc import Iterator
