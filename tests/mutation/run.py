@@ -38,10 +38,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--session", type=pathlib.Path, required=True)
     parser.add_argument("--count", type=int, help="of mutants, instead of that of modules.toml")
-    parser.add_argument("--only", default="", help="modules whose path contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of the modules' paths")
     arguments = parser.parse_args()
     session = arguments.session.resolve()
     settings = tomllib.loads((HERE / "modules.toml").read_text())
+    settings["tests"] = {
+        module: tests
+        for module, tests in settings["tests"].items()
+        if any(part in module for part in arguments.only)
+    }
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder, use_db(session) as db:
         go_to_a_copy(pathlib.Path(folder))
         if not db.num_work_items:
@@ -51,7 +56,7 @@ def main():
         for item in db.pending_work_items:
             by_module[item.mutations[0].module_path.as_posix()].append(item)
         for module, tests in settings["tests"].items():
-            if arguments.only not in module or not by_module[module]:
+            if not by_module[module]:
                 continue
             began = time.monotonic()
             outcome, output = runner.run(tests, timeout=1800)
