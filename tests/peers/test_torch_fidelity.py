@@ -77,11 +77,10 @@ def test_frechet_distance(found):
     assert distance == pytest.approx(theirs, rel=1e-4)
 
 
-def kernel_distances(found, subsets, size):
+def kernel_distances(one, other, subsets, size):
     """(mean, deviation over subsets) of ours, and of torch-fidelity's in float64."""
-    (one, other), features, _ = found
-    ours = frechet.kernel_distance(one.features, other.features, subsets, size)
-    doubles = [torch.as_tensor(array, dtype=torch.float64) for array in features]
+    ours = frechet.kernel_distance(one, other, subsets, size)
+    doubles = [torch.as_tensor(features, dtype=torch.float64) for features in (one, other)]
     theirs = metric_kid.kid_features_to_metric(
         *doubles, kid_subsets=subsets, kid_subset_size=size, verbose=False
     )
@@ -92,13 +91,14 @@ def kernel_distances(found, subsets, size):
 
 def test_kernel_distance(found):
     """Of all images at once, where the subsets that are drawn do not matter."""
-    ours, theirs = kernel_distances(found, subsets=1, size=COUNT)
-    assert ours[0] == pytest.approx(theirs[0], rel=1e-4)
+    ours, theirs = kernel_distances(*found[1], subsets=1, size=COUNT)
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-9)
 
 
-def test_kernel_distance_of_subsets(found):
+def test_kernel_distance_of_subsets():
     """Mean and deviation, within 4.5 standard errors of what each side draws."""
-    subsets = 1000
-    ours, (mean, deviation) = kernel_distances(found, subsets, COUNT // 2)
+    random, subsets = np.random.default_rng(0), 4000
+    one, other = np.maximum(random.normal(size=(2, COUNT, 10)) @ random.normal(size=(10, 300)), 0)
+    ours, (mean, deviation) = kernel_distances(one, other + 0.2, subsets, COUNT // 2)
     assert ours[0] == pytest.approx(mean, abs=4.5 * deviation * np.sqrt(2 / subsets))
     assert ours[1] == pytest.approx(deviation, rel=4.5 / np.sqrt(subsets))
