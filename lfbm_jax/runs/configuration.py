@@ -128,7 +128,8 @@ def finish(
         before = _choices(config)
         known[name](config, values[name])
         for field, choice in _choices(config).items():
-            if choice != before[field] and name != chosen_by.setdefault(field, name):
+            changed = choice != before[field] and known[name] is not _smoke
+            if changed and name != chosen_by.setdefault(field, name):
                 raise UserError(
                     f"config variants {chosen_by[field]!r} and {name!r} both set {field}:"
                     " leave one of the two out"
@@ -137,10 +138,10 @@ def finish(
 
 
 def _choices(config: ml_collections.ConfigDict) -> dict[str, str]:
-    """What no two variants may set: the names of the parts that learn, and the mask."""
+    """What no two variants may set: the parts that learn, the data's source and the mask."""
     sections = ("prior", "generator", "inference", "objective")
     names = {f"{section}.name": config[section].name for section in sections}
-    return names | {"data.mask": config.data.mask}
+    return names | {"data.source": config.data.source, "data.mask": config.data.mask}
 
 
 def check(config: ml_collections.ConfigDict) -> None:
