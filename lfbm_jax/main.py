@@ -113,10 +113,8 @@ def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
 
 def _prepare(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     cache = prepare(config.data)
-    splits = {"train": cache.train, cache.test_name: cache.test}
-    for name, split in splits.items():
-        if split is not None:
-            print(f"{name}: {split.images.shape[0]} images of shape {split.images.shape[1:]}")
+    for split in filter(None, (cache.train, cache.held_out)):
+        print(f"{split.name}: {split.images.shape[0]} images of shape {split.images.shape[1:]}")
     print(f"data cache: {cache.directory}")
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import sources
 from lfbm_jax.images.pixels import occlude
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.layers.flows import Flow
@@ -440,7 +440,7 @@ def test_a_task_offers_what_its_contract_names_and_nothing_else(name):
         assert len(inspect.signature(task._asdict()[function]).parameters) == expected
 
 
-@pytest.mark.parametrize("name", sources.sources())
+@pytest.mark.parametrize("name", sources())
 def test_a_data_source_has_one_door(name):
     module = importlib.import_module(f"lfbm_jax.data.{name}")
     assert list(inspect.signature(module.prepare).parameters) == ["data"]

@@ -40,10 +40,12 @@ class Split(NamedTuple):
         images: uint8 [N, H, W, C], memory-mapped, or `selection.Rows` of such an array, which are
             indexed in the same way.
         labels: int32 [N], or None where they are not known.
+        name: what reports call the split.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
+    name: str = ""
 
     def rows(self, count: int) -> np.ndarray:
         """Indices [count] of images spread evenly over the split; all of them where count is 0.
@@ -65,25 +67,23 @@ class Cache(NamedTuple):
 
     Attributes:
         train: what models learn from.
-        test: held-out images of the same classes; None where there are none.
+        held_out: other images of the same classes; None where there are none.
         directory: the folder of the cache.
-        test_name: the name of the held-out split in reports.
         excluded: images of the classes that are in neither split, or None (see `selection`).
         selection: how the splits were chosen, for use in file names; "" where they are the
             splits of the source.
     """
 
     train: Split
-    test: Split | None
+    held_out: Split | None
     directory: Path
-    test_name: str = "test"
     excluded: Split | None = None
     selection: str = ""
 
     @property
-    def scored(self) -> tuple[str, Split]:
-        """Name and images of the held-out split, of the training split where none is held out."""
-        return ("train", self.train) if self.test is None else (self.test_name, self.test)
+    def evaluated(self) -> Split:
+        """What models are evaluated on: the held-out split, or the training split without one."""
+        return self.train if self.held_out is None else self.held_out
 
 
 class Layout(NamedTuple):
@@ -161,12 +161,15 @@ def load(directory: Path) -> Cache | None:
         return None
     if sizes != manifest["bytes"]:
         return None
-    images, labels = pooled(directory)
-    train, test = slice(0, manifest["train"]), slice(manifest["train"], len(images))
-    splits = [Split(images[rows], labels if labels is None else labels[rows])
-              for rows in (train, test)]
-    test = splits[1] if manifest["test"] else None
-    return Cache(splits[0], test, directory, manifest["test_name"])
+    every, count = pooled(directory), manifest["train"]
+    train, held_out = (
+        Split(every.images[rows], None if every.labels is None else every.labels[rows], name)
+        for rows, name in (
+            (slice(0, count), "train"),
+            (slice(count, None), manifest["test_name"]),
+        )
+    )
+    return Cache(train, held_out if manifest["test"] else None, directory)
 
 
 def pooled(directory: Path) -> Split:

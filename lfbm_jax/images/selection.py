@@ -89,10 +89,18 @@ def select(cache: Cache, data: Any) -> Cache:
             raise UserError("data.exclude_labels: no image is left to train on")
     if 0 < data.num_train < len(train):
         train = train[np.arange(data.num_train) * len(train) // data.num_train]
-    train, test, excluded = (_split(every, rows) for rows in (train, test, excluded))
     share = data.pooled_train_share
-    test_name = f"pooled {100 * share:.4g}/{100 * (1 - share):.4g}" if share else cache.test_name
-    return Cache(train, test, cache.directory, test_name, excluded, _name(data))
+    if share:
+        test_name = f"pooled {100 * share:.4g}/{100 * (1 - share):.4g}"
+    else:
+        test_name = cache.held_out.name if cache.held_out else ""
+    return Cache(
+        _split(every, train, "train"),
+        _split(every, test, test_name),
+        cache.directory,
+        _split(every, excluded, "excluded"),
+        _name(data),
+    )
 
 
 def setting(data: Any) -> dict[str, Any]:
@@ -125,7 +133,8 @@ def _are_of(split: Split, labels: tuple) -> np.ndarray:
     return np.isin(split.labels, labels)
 
 
-def _split(every: Split, rows: np.ndarray) -> Split | None:
+def _split(every: Split, rows: np.ndarray, name: str) -> Split | None:
     if not len(rows):
         return None
-    return Split(Rows(every.images, rows), None if every.labels is None else every.labels[rows])
+    labels = None if every.labels is None else every.labels[rows]
+    return Split(Rows(every.images, rows), labels, name)

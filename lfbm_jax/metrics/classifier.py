@@ -72,9 +72,8 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
         data: the data set; labels are 0, 1, ...
         num_epochs: passes over the training images.
     """
-    images, labels = data.train
-    network = Network(int(labels.max()) + 1)
-    path = data.directory / _file_name(num_epochs, len(images), data.selection)
+    network = Network(int(data.train.labels.max()) + 1)
+    path = data.directory / _file_name(num_epochs, len(data.train.images), data.selection)
     parameters = _kept(path)
     if parameters is None:
         parameters = _train(network, data.train, num_epochs)

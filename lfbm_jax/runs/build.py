@@ -18,7 +18,7 @@ import ml_collections
 
 from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.model import Model
-from lfbm_jax.tasks import base as tasks
+from lfbm_jax.tasks.base import Task, of_module
 
 # Config section -> folder and class. Two sections may hold parts of one kind.
 SECTIONS = {
@@ -121,9 +121,9 @@ def names(folder: str) -> list[str]:
     return sorted({module.name for module in pkgutil.iter_modules(path)} - {"base"})
 
 
-def task(name: str) -> tasks.Task:
+def task(name: str) -> Task:
     """The task of that name; UserError where there is none."""
-    return tasks.of_module(vars(find("tasks", name, "tasks")))
+    return of_module(vars(find("tasks", name, "tasks")))
 
 
 def _check_evaluation(built: Model) -> None:

@@ -25,7 +25,7 @@ from lfbm_jax.runs import fitting, pictures, signals
 from lfbm_jax.runs.checkpoints import Checkpoints
 from lfbm_jax.runs.profiling import Profile
 from lfbm_jax.runs.workdir import lock
-from lfbm_jax.runs.writers import Writer
+from lfbm_jax.runs.writers import MetricsWriter
 from lfbm_jax.trained.api import TrainedModel
 
 
@@ -69,7 +69,7 @@ def train(
             print(parameter_table(model), flush=True)
         with (
             contextlib.closing(checkpoints),
-            contextlib.closing(Writer(workdir, step)) as writer,
+            contextlib.closing(MetricsWriter(workdir, step)) as writer,
             contextlib.closing(Profile(workdir, profile_calls)) as trace,
         ):
             run = _Run(trained, state, data, batches, num_steps, checkpoints, writer, workdir)
@@ -109,7 +109,7 @@ class _Run:
         batches: Batches,
         num_steps: int,
         checkpoints: Checkpoints,
-        writer: Writer,
+        writer: MetricsWriter,
         workdir: pathlib.Path,
     ):
         self._trained, self._data, self._batches = trained, data, batches

@@ -10,7 +10,7 @@ from lfbm_jax.files import atomic
 from lfbm_jax.reports import plots
 
 
-class Writer:
+class MetricsWriter:
     """Writes figures and pictures of training into the work directory.
 
     On resume, lines of `metrics.jsonl` later than the restored step are moved to the end of

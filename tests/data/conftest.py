@@ -2,7 +2,7 @@
 
 import pytest
 
-from lfbm_jax import data as sources
+import lfbm_jax.data
 from lfbm_jax.errors import UserError
 from tests.builders import small_config
 from tests.data.image_files import SIZE
@@ -16,7 +16,7 @@ def prepare(tmp_path):
         data = small_config().data
         data.update({"source": "image_folder", "name": "x", "dir": str(place), "image_size": SIZE})
         data.update({"channels": 3, "cache_dir": str(tmp_path / "cache")} | settings)
-        return sources.prepare(data)
+        return lfbm_jax.data.prepare(data)
 
     return prepare
 

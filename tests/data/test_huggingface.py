@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from lfbm_jax import data as sources
+import lfbm_jax.data
 from lfbm_jax.data import huggingface
 from lfbm_jax.errors import UserError
 from tests.builders import experiment, small_config
@@ -31,7 +31,7 @@ def prepare(tmp_path):
         data = small_config().data
         data.update({"source": "huggingface", "name": "x", "dir": str(place), "channels": 3})
         data.update({"cache_dir": str(tmp_path / "cache")} | settings)
-        return sources.prepare(data)
+        return lfbm_jax.data.prepare(data)
 
     return prepare
 
@@ -108,7 +108,7 @@ def test_a_repository_as_it_is_downloaded(prepare, tmp_path, capsys):
     np.testing.assert_array_equal(cache.train.images, train)
     np.testing.assert_array_equal(cache.train.labels, [label for i in range(11)
                                                        for label in (i % 2, 1)])
-    np.testing.assert_array_equal(cache.test.images, test)
+    np.testing.assert_array_equal(cache.held_out.images, test)
     assert manifest(cache)["classes"] == names
     left_out = "left out: 1 .md, 1 .parquet of other splits, 1 hidden"
     assert left_out in capsys.readouterr().out
@@ -131,10 +131,10 @@ def test_forms_and_layouts(prepare, tmp_path, form, layout):
         write(path, table(some, [1] * len(some)), form)
     cache = prepare(tmp_path / "set", test_split="validation")
     np.testing.assert_array_equal(cache.train.images, images["train"])
-    np.testing.assert_array_equal(cache.test.images, images["valid"])
+    np.testing.assert_array_equal(cache.held_out.images, images["valid"])
     assert cache.test_name == "validation"
     alone = prepare(tmp_path / "set" / layout.format(split="valid"), test_fraction=1 / 3)
-    assert (len(alone.train.images), len(alone.test.images)) == (2, 1)
+    assert (len(alone.train.images), len(alone.held_out.images)) == (2, 1)
 
 
 @pytest.mark.parametrize("kind", [STRUCT, pa.binary(), pa.large_binary()])
@@ -325,7 +325,7 @@ def test_a_data_set_of_the_hub(hub, prepare, tmp_path, capsys):
     name = "owner/digits/cropped"
     cache = prepare("", name=name)
     np.testing.assert_array_equal(cache.train.images, images["train"])
-    np.testing.assert_array_equal(cache.test.images, images["test"])
+    np.testing.assert_array_equal(cache.held_out.images, images["test"])
     files = [f"cropped/{split}-00000-of-00001.parquet" for split in ("test", "train")]
     assert sorted(hub.asked) == files
     assert f"fetched at revision {Hub.SHA}" in capsys.readouterr().out

@@ -80,8 +80,8 @@ def test_validation_is_the_held_out_split_where_there_is_no_test(
              for name in ("cat", "dog") for i in range(k, 3)}
     cache = prepare(write(tmp_path / place, files), test_fraction=0.1)
     np.testing.assert_array_equal(cache.train.labels, [0] * 3 + [1] * 3)
-    np.testing.assert_array_equal(cache.test.labels, [0] * 2 + [1] * 2)
-    np.testing.assert_array_equal(cache.test.images[0], pixels(11))
+    np.testing.assert_array_equal(cache.held_out.labels, [0] * 2 + [1] * 2)
+    np.testing.assert_array_equal(cache.held_out.images[0], pixels(11))
     assert capsys.readouterr().out == ""
 
 
@@ -92,7 +92,7 @@ def test_validation_beside_test_is_left_out_and_said(prepare, tmp_path, place, c
              for i in range(2)}
     files |= {"val/b/0.png": encoded(pixels(0)), "val/grey.png": encoded(pixels(0)[..., 0])}
     cache = prepare(write(tmp_path / place, files))
-    assert (len(cache.train.images), len(cache.test.images)) == (2, 2)
+    assert (len(cache.train.images), len(cache.held_out.images)) == (2, 2)
     assert cache.train.labels is None
     assert "left out: 2 of a validation split" in capsys.readouterr().out
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lfbm_jax import data as sources
+import lfbm_jax.data
 from lfbm_jax.errors import UserError
 from tests.builders import small_config
 
@@ -26,7 +26,7 @@ def prepare(tmp_path):
         data = small_config().data
         data.update({"source": "npz", "name": "x", "dir": str(path), "channels": 3})
         data.update({"cache_dir": str(tmp_path / "cache")} | dict(settings))
-        return sources.prepare(data)
+        return lfbm_jax.data.prepare(data)
 
     prepare.file = prepare_file
     return prepare
@@ -36,9 +36,9 @@ def test_images_and_labels_come_back(prepare):
     cache = prepare(images=COLOUR, labels=LABELS)
     np.testing.assert_array_equal(cache.train.images, COLOUR)
     np.testing.assert_array_equal(cache.train.labels, LABELS)
-    assert cache.test is None
+    assert cache.held_out is None
     cache = prepare({"test_fraction": 2 / 7}, images=COLOUR)
-    assert (len(cache.train.images), len(cache.test.images)) == (5, 2)
+    assert (len(cache.train.images), len(cache.held_out.images)) == (5, 2)
     assert cache.train.labels is None
 
 
@@ -52,14 +52,14 @@ def test_splits_by_the_names_of_arrays(prepare, order, capsys):
     words = {"image_field": "x", "label_field": "y"}
     cache = prepare(words, **arrays)
     np.testing.assert_array_equal(cache.train.images, COLOUR[:4])
-    np.testing.assert_array_equal(cache.test.images, COLOUR[2:6])
-    np.testing.assert_array_equal(cache.test.labels, LABELS[2:6])
+    np.testing.assert_array_equal(cache.held_out.images, COLOUR[2:6])
+    np.testing.assert_array_equal(cache.held_out.labels, LABELS[2:6])
     val = [order.format(split="val", word=word) for word in "xy"]
     assert f"left out: mean, {', '.join(val)}" in capsys.readouterr().out
     for word in "xy":
         del arrays[order.format(split="test", word=word)]
     cache = prepare(words, **arrays)
-    np.testing.assert_array_equal(cache.test.images, COLOUR[1:5])
+    np.testing.assert_array_equal(cache.held_out.images, COLOUR[1:5])
     assert cache.test_name == "val"
 
 

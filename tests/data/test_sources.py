@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.batches import Batches
 from lfbm_jax.images.cache import Split
@@ -40,12 +40,12 @@ def write_images(folder, count, size=8, mode="RGB"):
 
 def test_embedded_digits_are_split_once_and_for_all(settings):
     settings.update({"source": "embedded", "name": "digits", "test_fraction": 1 / 6})
-    first = sources.prepare(settings)
-    again = sources.prepare(settings)
-    assert len(first.train.images) + len(first.test.images) == 1797
+    first = prepare(settings)
+    again = prepare(settings)
+    assert len(first.train.images) + len(first.held_out.images) == 1797
     assert first.directory == again.directory
-    np.testing.assert_array_equal(first.test.images, again.test.images)
-    assert set(first.test.labels) == set(range(10))
+    np.testing.assert_array_equal(first.held_out.images, again.held_out.images)
+    assert set(first.held_out.labels) == set(range(10))
 
 
 def test_idx_files_come_back_as_written(settings, tmp_path):
@@ -59,23 +59,23 @@ def test_idx_files_come_back_as_written(settings, tmp_path):
         labels = np.arange(count, dtype=np.uint8)
         write_idx(folder / f"{split}-labels-idx1-ubyte.gz", labels)
     settings.update({"source": "idx", "name": "mnist", "dir": str(folder), "image_size": 28})
-    cache = sources.prepare(settings)
+    cache = prepare(settings)
     np.testing.assert_array_equal(cache.train.images[..., 0], written["train"])
-    np.testing.assert_array_equal(cache.test.images[..., 0], written["t10k"])
-    np.testing.assert_array_equal(cache.test.labels, [0, 1, 2])
+    np.testing.assert_array_equal(cache.held_out.images[..., 0], written["t10k"])
+    np.testing.assert_array_equal(cache.held_out.labels, [0, 1, 2])
 
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(UserError, match="t10k-labels"):
-        sources.prepare(settings)
+        prepare(settings)
 
 
 def test_real_mnist(settings, shared_data):
     settings.update(
         {"source": "idx", "name": "mnist", "dir": str(shared_data / "mnist"), "image_size": 28}
     )
-    cache = sources.prepare(settings)
+    cache = prepare(settings)
     assert cache.train.images.shape == (60000, 28, 28, 1)
-    assert cache.test.images.shape == (10000, 28, 28, 1)
+    assert cache.held_out.images.shape == (10000, 28, 28, 1)
     np.testing.assert_array_equal(cache.train.labels[:5], [5, 0, 4, 1, 9])
 
 
@@ -90,9 +90,9 @@ def test_image_folder_with_splits_and_classes(settings, tmp_path, archive):
         with tarfile.open(place, "w:xz") as tar:
             tar.add(folder, "images")
     settings.update({"source": "image_folder", "name": "x", "dir": str(place), "channels": 3})
-    cache = sources.prepare(settings)
+    cache = prepare(settings)
     np.testing.assert_array_equal(cache.train.labels, [0, 0, 0, 1, 1])
-    np.testing.assert_array_equal(cache.test.labels, [1, 1, 1, 1])
+    np.testing.assert_array_equal(cache.held_out.labels, [1, 1, 1, 1])
     first = np.asarray(Image.open(folder / "train" / "a" / "000.png"))
     np.testing.assert_array_equal(cache.train.images[0], first)
 
@@ -104,23 +104,23 @@ def test_bad_images_are_named(settings, tmp_path):
     grey = folder / "grey.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(grey)
     with pytest.raises(UserError, match=r"grey\.png"):
-        sources.prepare(settings)
+        prepare(settings)
     grey.unlink()
     whole = (folder / "001.png").read_bytes()
     (folder / "001.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"001\.png"):
-        sources.prepare(settings)
+        prepare(settings)
     (folder / "001.png").write_bytes(whole)
-    assert len(sources.prepare(settings).train.images) == 2
+    assert len(prepare(settings).train.images) == 2
 
 
 def test_truncated_cache_is_made_again(settings):
     settings.update({"source": "synthetic", "name": "x"})
-    cache = sources.prepare(settings)
+    cache = prepare(settings)
     expected = np.array(cache.train.images)
     path = cache.directory / "images.npy"
     path.write_bytes(path.read_bytes()[:-10])
-    np.testing.assert_array_equal(sources.prepare(settings).train.images, expected)
+    np.testing.assert_array_equal(prepare(settings).train.images, expected)
 
 
 def test_an_epoch_visits_every_image_once():
@@ -158,13 +158,13 @@ def test_a_mask_goes_with_its_image():
 
 def test_fewer_training_images_are_spread_over_all(settings):
     settings.update({"source": "embedded", "name": "digits", "test_fraction": 1 / 6})
-    whole = sources.prepare(settings)
+    whole = prepare(settings)
     settings.num_train = 600
-    fewer = sources.prepare(settings)
+    fewer = prepare(settings)
     rows = np.arange(600) * len(whole.train.images) // 600
     np.testing.assert_array_equal(fewer.train.images, whole.train.images[rows])
     np.testing.assert_array_equal(fewer.train.labels, whole.train.labels[rows])
-    assert len(fewer.test.images) == len(whole.test.images)
+    assert len(fewer.held_out.images) == len(whole.held_out.images)
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_fewer_training_images_are_spread_over_all(settings):
 def test_settings_that_no_source_can_meet(setting, named, settings):
     settings.update({"source": "synthetic", "name": "x", "test_fraction": 0.25} | setting)
     with pytest.raises(UserError, match=named):
-        sources.prepare(settings)
+        prepare(settings)

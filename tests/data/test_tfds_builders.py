@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfbm_jax import data as sources
+import lfbm_jax.data
 from lfbm_jax.errors import UserError
 from tests.builders import experiment
 from tests.data import originals
@@ -33,7 +33,7 @@ def prepare(tmp_path, monkeypatch):
         data = experiment(config).data
         originals.record_checksums(monkeypatch, data.name, folder)
         data.update({"manual_dir": str(folder), "cache_dir": str(tmp_path / "cache")} | overrides)
-        return written, sources.prepare(data)
+        return written, lfbm_jax.data.prepare(data)
 
     return prepare
 
@@ -52,8 +52,8 @@ def classes(cache):
 def test_svhn(prepare):
     """Class 10 of the files is the digit 0; the split `extra` is left alone."""
     written, cache = prepare("svhn", originals.svhn)
-    assert cache.scored[0] == "test"
-    for split, found in (("train", cache.train), ("test", cache.test)):
+    assert cache.evaluated.name == "test"
+    for split, found in (("train", cache.train), ("test", cache.held_out)):
         assert found.images.dtype == np.uint8 and found.images.shape[1:] == (32, 32, 3)
         assert labels_by_image(*found) == labels_by_image(*written[split])
     assert 0 in cache.train.labels and classes(cache) == [str(digit) for digit in range(10)]
@@ -61,8 +61,8 @@ def test_svhn(prepare):
 
 def test_cifar10(prepare):
     written, cache = prepare("cifar10", originals.cifar10)
-    assert cache.scored[0] == "test"
-    for split, found in (("train", cache.train), ("test", cache.test)):
+    assert cache.evaluated.name == "test"
+    for split, found in (("train", cache.train), ("test", cache.held_out)):
         assert labels_by_image(*found) == labels_by_image(*written[split])
     assert classes(cache) == list(originals.CIFAR_CLASSES)
 
@@ -70,17 +70,17 @@ def test_cifar10(prepare):
 def test_celeba(prepare):
     """The validation images are held out, rows 45 ... 172 and columns 25 ... 152 of each."""
     written, cache = prepare("celeba64", originals.celeba, image_size=128)
-    name, scored = cache.scored
-    assert name == "validation" and cache.train.labels is scored.labels is None
-    for split, found in (("train", cache.train), (name, scored)):
-        cropped = written[split][:, 45:173, 25:153]
+    assert cache.held_out.name == "validation"
+    assert cache.train.labels is cache.held_out.labels is None
+    for found in (cache.train, cache.held_out):
+        cropped = written[found.name][:, 45:173, 25:153]
         assert sorted(map(bytes, found.images)) == sorted(map(bytes, cropped))
 
 
 def test_celeba_at_the_papers_size(prepare):
     """Pillow's bilinear filter, antialiased, after the crop."""
     written, cache = prepare("celeba64", originals.celeba)
-    for split, found in (("train", cache.train), ("validation", cache.test)):
+    for split, found in (("train", cache.train), ("validation", cache.held_out)):
         small = [
             np.asarray(Image.fromarray(image[45:173, 25:153]).resize((64, 64), Image.BILINEAR))
             for image in written[split]
@@ -100,7 +100,7 @@ def test_all_files_that_are_not_the_original_ones_are_named_at_once(prepare, tmp
     (folder / "img_align_celeba.zip").write_bytes(PAGE)
     (folder / "identity_CelebA.txt").write_bytes(b"000001.jpg 2880\n")
     with pytest.raises(UserError) as caught:
-        sources.prepare(data)
+        lfbm_jax.data.prepare(data)
     message = str(caught.value)
     assert message.count("\n") == 0 and "data.manual_dir=" in message
     assert "img_align_celeba.zip is a web page" in message
@@ -127,17 +127,17 @@ def test_another_file_of_the_same_size_is_refused_by_its_checksum(prepare, tmp_p
         spoilt(folder)
         data.update({"manual_dir": str(folder), "cache_dir": str(tmp_path / "cache")})
         with pytest.raises(UserError, match=r"test_32x32\.mat.* has wrong checksum"):
-            sources.prepare(data)
+            lfbm_jax.data.prepare(data)
 
 
 def test_another_split_is_held_out_or_refused(prepare):
     written, cache = prepare("celeba64", originals.celeba, test_split="test")
-    assert cache.scored[0] == "test"
-    assert len(cache.test.images) == len(written["test"])
-    assert cache.test.images.shape[1:] == (64, 64, 3)
+    assert cache.evaluated.name == "test"
+    assert len(cache.held_out.images) == len(written["test"])
+    assert cache.held_out.images.shape[1:] == (64, 64, 3)
     _, cache = prepare("celeba64", originals.celeba, test_split="", test_fraction=0.25)
-    assert (len(cache.train.images), len(cache.test.images)) == (3, 1)
-    assert cache.scored[0] == "1 of 4 images, held out"
+    assert (len(cache.train.images), len(cache.held_out.images)) == (3, 1)
+    assert cache.evaluated.name == "1 of 4 images, held out"
     for split in ("valid", "train"):
         named = rf"data.test_split='{split}' .* celeb_a .* use validation, test, ''"
         with pytest.raises(UserError, match=named):

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from lfbm_jax import data as sources
+import lfbm_jax.data
 from lfbm_jax.data import cifar10_batches, svhn_mat
 from lfbm_jax.errors import UserError
 from tests.builders import experiment
@@ -22,7 +22,7 @@ def prepare(tmp_path):
     def prepare(name, folder):
         data = experiment(name, "torchvision").data
         data.update({"dir": str(folder), "cache_dir": str(tmp_path / "cache")})
-        return sources.prepare(data)
+        return lfbm_jax.data.prepare(data)
 
     return prepare
 
@@ -57,7 +57,7 @@ def test_cifar10_comes_back_as_written(prepare, cifar10, inner):
     folder, written = cifar10
     cache = prepare("cifar10", folder / inner)
     assert_is(cache.train, written["train"])
-    assert_is(cache.test, written["test"])
+    assert_is(cache.held_out, written["test"])
     assert cache.test_name == "test"
 
 
@@ -65,7 +65,7 @@ def test_svhn_comes_back_as_written_without_the_extra_images(prepare, svhn, caps
     folder, written = svhn
     cache = prepare("svhn", folder)
     assert_is(cache.train, written["train"])
-    assert_is(cache.test, written["test"])
+    assert_is(cache.held_out, written["test"])
     assert set(cache.train.labels) == set(range(10)), "10 stands for the digit 0"
     assert "left out: extra_32x32.mat" in capsys.readouterr().out
 

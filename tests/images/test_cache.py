@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import cache
 from tests.builders import small_config
@@ -94,9 +94,9 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(UserError, match=r"data\.cache_dir: the disk of .* is full"):
-            sources.prepare(data)
+            prepare(data)
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
-    assert len(sources.prepare(data).train.images) > 0
+    assert len(prepare(data).train.images) > 0
 
 
 def test_nothing_is_written_in_the_users_folder(tmp_path):
@@ -105,7 +105,7 @@ def test_nothing_is_written_in_the_users_folder(tmp_path):
     data.cache_dir = str(tmp_path / "cache")
     (tmp_path / "image.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"inside data\.dir"):
-        sources.prepare(data)
+        prepare(data)
     assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
 
 
@@ -127,25 +127,25 @@ def test_a_cache_of_an_older_format_is_kept_and_the_data_prepared_anew(
     data.update({"source": "synthetic", "name": "x", "cache_dir": str(tmp_path / "cache")})
     with monkeypatch.context() as patch:
         patch.setattr(cache, "FORMAT", cache.FORMAT - 1)
-        older = sources.prepare(data)
+        older = prepare(data)
     manifest = older.directory / "manifest.json"
     content = json.loads(manifest.read_text())
     del content["fingerprint"]["convert"]  # A setting that did not exist then.
     manifest.write_text(json.dumps(content))
     assert capsys.readouterr().out == ""
 
-    now = sources.prepare(data)
+    now = prepare(data)
     (line,) = capsys.readouterr().out.splitlines()
     assert f"data cache {older.directory} has the older format {cache.FORMAT - 1}" in line
     assert "preparing the data anew" in line
     assert now.directory != older.directory
     assert cache.load(older.directory) is not None
-    sources.prepare(data)
+    prepare(data)
     assert capsys.readouterr().out == ""
 
     # One of other settings has nothing to do with it, whatever its format; nor has rubbish.
     (tmp_path / "cache" / "x-rubbish").mkdir()
     (tmp_path / "cache" / "x-rubbish" / "manifest.json").write_text("{}")
     data.image_size = 4
-    sources.prepare(data)
+    prepare(data)
     assert capsys.readouterr().out == ""

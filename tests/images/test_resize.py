@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.resize import Fit
 from tests.builders import small_config
@@ -54,7 +54,7 @@ def test_a_folder_of_photographs_is_resized_bit_for_bit_as_by_pillow(tmp_path):
     data = small_config().data
     data.update({"source": "image_folder", "name": "x", "dir": str(folder), "image_size": 64})
     data.update({"channels": 3, "cache_dir": str(tmp_path / "cache")})
-    prepared = sources.prepare(data).train.images
+    prepared = prepare(data).train.images
     wanted = [np.asarray(p.resize((64, 64), Image.Resampling.BILINEAR)) for p in pictures]
     np.testing.assert_array_equal(prepared, wanted)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import cache, selection
 from lfbm_jax.images.batches import Batches
@@ -54,11 +54,11 @@ def few(tmp_path):
 
 def assert_published(data, found, digit):
     scored, base_rate = PUBLISHED[digit]
-    assert len(found.test.images) + len(found.excluded.images) == scored
+    assert len(found.held_out.images) + len(found.excluded.images) == scored
     assert round(len(found.excluded.images) / scored, 3) == base_rate
     assert len(found.train.images) + scored == 70_000
     assert set(found.excluded.labels) == {digit}
-    assert set(found.train.labels) == set(found.test.labels) == set(range(10)) - {digit}
+    assert set(found.train.labels) == set(found.held_out.labels) == set(range(10)) - {digit}
 
 
 @pytest.mark.parametrize("digit", PUBLISHED)
@@ -74,7 +74,7 @@ def test_published_counts_of_the_real_mnist(shared_data, tmp_path):
     data.update({"image_size": 28, "cache_dir": str(tmp_path), "pooled_train_share": 0.8})
     for digit in PUBLISHED:
         data.exclude_labels = (digit,)
-        assert_published(data, sources.prepare(data), digit)
+        assert_published(data, prepare(data), digit)
     assert len(list(tmp_path.glob("**/images.npy"))) == 1, "the images are there once"
 
 
@@ -85,7 +85,7 @@ def test_pooled_splits_hold_every_image_once(few, labels):
     found = selection.select(every, data)
     normal = 240 - 24 * len(labels)
     assert len(found.train.images) == int(0.7 * normal)
-    held_out = [found.test] + ([found.excluded] if labels else [])
+    held_out = [found.held_out] + ([found.excluded] if labels else [])
     assert labels or found.excluded is None
     parts = [found.train, *held_out]
     assert sorted(np.concatenate([numbers(part) for part in parts])) == list(range(240))
@@ -94,10 +94,10 @@ def test_pooled_splits_hold_every_image_once(few, labels):
     assert max(numbers(found.train)) >= 200, "images of the test split train"
     data.pooled_seed = 1
     other = selection.select(every, data)
-    assert set(numbers(other.test)) != set(numbers(found.test))
+    assert set(numbers(other.held_out)) != set(numbers(found.held_out))
     data.pooled_seed = 0
     again = selection.select(every, data)
-    np.testing.assert_array_equal(numbers(again.test), numbers(found.test))
+    np.testing.assert_array_equal(numbers(again.held_out), numbers(found.held_out))
 
 
 def test_the_sources_splits_without_a_class(few):
@@ -108,7 +108,7 @@ def test_the_sources_splits_without_a_class(few):
     left_out = np.isin(np.arange(240) % 10, (3, 5))
     for part, rows in (
         (found.train, np.flatnonzero(~left_out[:200])),
-        (found.test, 200 + np.flatnonzero(~left_out[200:])),
+        (found.held_out, 200 + np.flatnonzero(~left_out[200:])),
         (found.excluded, 200 + np.flatnonzero(left_out[200:])),
     ):
         np.testing.assert_array_equal(numbers(part), rows)
@@ -201,7 +201,7 @@ def test_settings_that_make_no_sense(setting, named, tmp_path):
     data = small_config().data
     data.update({"source": "synthetic", "name": "x", "cache_dir": str(tmp_path)} | setting)
     with pytest.raises(UserError, match=named):
-        sources.prepare(data)
+        prepare(data)
 
 
 def test_images_without_labels(tmp_path):
@@ -212,7 +212,7 @@ def test_images_without_labels(tmp_path):
     data.update({"exclude_labels": (), "pooled_train_share": 0.8})
     found = selection.select(every, data)
     assert found.train.labels is None
-    assert (len(found.train.images), len(found.test.images), found.excluded) == (8, 2, None)
+    assert (len(found.train.images), len(found.held_out.images), found.excluded) == (8, 2, None)
 
 
 def test_a_report_states_the_selection():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import prepare
 from lfbm_jax.metrics import classifier
 from tests.builders import experiment
 
@@ -16,7 +16,7 @@ def digits(tmp_path_factory):
     config = experiment("digits")
     with config.unlocked():
         config.data.cache_dir = str(tmp_path_factory.mktemp("cache"))
-    return sources.prepare(config.data)
+    return prepare(config.data)
 
 
 def probabilities(found, images):
@@ -25,14 +25,14 @@ def probabilities(found, images):
 
 def test_learns_digits_once(digits, monkeypatch):
     found = classifier.of_training_images(digits, num_epochs=15)
-    real = probabilities(found, digits.test.images)
+    real = probabilities(found, digits.held_out.images)
     np.testing.assert_allclose(real.sum(axis=1), 1, rtol=1e-5)
-    assert np.mean(real.argmax(axis=1) == digits.test.labels) > 0.93
+    assert np.mean(real.argmax(axis=1) == digits.held_out.labels) > 0.93
     other = classifier.of_training_images(digits, num_epochs=1)
-    assert np.abs(probabilities(other, digits.test.images) - real).max() > 0.1
+    assert np.abs(probabilities(other, digits.held_out.images) - real).max() > 0.1
     monkeypatch.setattr(classifier, "_train", None)  # not called again
     again = classifier.of_training_images(digits, num_epochs=15)
-    np.testing.assert_array_equal(probabilities(again, digits.test.images), real)
+    np.testing.assert_array_equal(probabilities(again, digits.held_out.images), real)
 
 
 @pytest.mark.parametrize("share", (0, 0.5, 0.99))

@@ -12,7 +12,7 @@ from lfbm_jax.inference import base
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.objectives import variational
-from lfbm_jax.priors import base as priors_base
+from lfbm_jax.priors.base import Prior
 from tests.linear_gaussian import LinearGenerator, linear_model
 
 D, SHAPE, SIGMA = 3, (2, 3, 1), 0.7
@@ -80,7 +80,7 @@ def test_a_learned_sigma_is_that_of_the_bound_and_of_every_density():
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearPriorDouble(priors_base.Prior):
+class LinearPriorDouble(Prior):
     """p(z) = N(z; alpha, I) up to a constant, with a loss that uses its key."""
 
     normalized = False

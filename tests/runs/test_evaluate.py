@@ -33,7 +33,7 @@ def figures(folder, name):
 def test_every_task_is_run_with_the_averaged_parameters_too(run):
     folder, config = run
     trained = restore.trained(config, build.model(config), folder)
-    images = prepare(config.data).test.spread(config.task.reconstruct.num_images)
+    images = prepare(config.data).held_out.spread(config.task.reconstruct.num_images)
     for parameters, name in ((trained, "reconstruct"), (trained.averaged, "reconstruct_averaged")):
         inferred = parameters.infer(images, config.seed, config.task.reconstruct.batch_size)
         mse = np.mean((images / 127.5 - 1 - inferred.reconstruction) ** 2)

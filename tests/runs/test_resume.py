@@ -184,15 +184,15 @@ def test_lines_that_a_resumed_run_writes_again_are_kept(tmp_path):
     lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 3)]
     path, cut = tmp_path / "metrics.jsonl", tmp_path / "metrics_cut.jsonl"
     path.write_text("".join(lines) + '{"step": 4, "tr')
-    writers.Writer(tmp_path, 2).close()
+    writers.MetricsWriter(tmp_path, 2).close()
     assert path.read_text() == "".join(lines[:2])
     assert cut.read_text() == lines[2] + '{"step": 4, "tr\n'
     path.write_bytes(lines[0].encode() + bytes(9) + b"\xff\n" + lines[1].encode())
-    writers.Writer(tmp_path, 2).close()
+    writers.MetricsWriter(tmp_path, 2).close()
     assert path.read_text() == lines[0]
     assert cut.read_bytes().endswith(b'"tr\n' + bytes(9) + b"\xff\n" + lines[1].encode())
     before = cut.read_bytes()
-    writers.Writer(tmp_path, 2).close()
+    writers.MetricsWriter(tmp_path, 2).close()
     assert (path.read_text(), cut.read_bytes()) == (lines[0], before)
 
 

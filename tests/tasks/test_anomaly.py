@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from sklearn.datasets import load_digits
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.metrics.precision_recall import auprc
@@ -38,7 +38,7 @@ def data():
 
 def scored(data):
     """The images in the order in which they are scored, and which are anomalies."""
-    images = np.concatenate([data.test.images, data.excluded.images])
+    images = np.concatenate([data.held_out.images, data.excluded.images])
     return images, label_of(images) == HELD_OUT
 
 
@@ -219,7 +219,7 @@ def test_pooled_splits_are_what_training_left_out(tmp_path):
     settings = config()
     settings.data.update({"source": "embedded", "name": "digits", "cache_dir": str(tmp_path)})
     settings.data.update({"exclude_labels": (3, 8), "pooled_train_share": 0.8, "pooled_seed": 2})
-    data = sources.prepare(settings.data)
+    data = prepare(settings.data)
     model = Known(lambda images: -images.mean(axis=(1, 2, 3)))
     writer = Writer()
     figures = anomaly.run(model, data, settings, writer)
@@ -238,9 +238,9 @@ def test_pooled_splits_are_what_training_left_out(tmp_path):
     ("change", "named"),
     [
         (lambda data, config: config.task.anomaly.update({"num_images": 1}), "num_images"),
-        (lambda data, config: data._replace(test=None), "4 of the 4 scored images"),
+        (lambda data, config: data._replace(held_out=None), "4 of the 4 scored images"),
         (lambda data, config: data._replace(excluded=None), "0 of the 36 scored images"),
-        (lambda data, config: data._replace(test=None, excluded=None), "no image is held out"),
+        (lambda data, config: data._replace(held_out=None, excluded=None), "no image is held out"),
     ],
     ids=["too few", "anomalies only", "normal images only", "no test split"],
 )

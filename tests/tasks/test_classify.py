@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lfbm_jax import data as sources
+from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.images.pixels import to_unit_range
@@ -40,25 +40,25 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(config):
-    return sources.prepare(config.data)
+    return prepare(config.data)
 
 
 def test_real_images_are_as_near_as_real_images(config, data):
     writer = Writer()
-    figures = classify.run(Sampler(data.test.images / 127.5 - 1), data, config, writer)
+    figures = classify.run(Sampler(data.held_out.images / 127.5 - 1), data, config, writer)
     assert figures["confident_share"] == figures["confident_share_of_test_images"]
     assert figures["classes"] == figures["classes_found"] == 10
     floor = figures["classifier_frechet_distance_of_test_images"]
     assert figures["classifier_frechet_distance"] == pytest.approx(floor, rel=1e-6)
-    assert writer.setting["frechet_num_images"] == len(data.test.images)
+    assert writer.setting["frechet_num_images"] == len(data.held_out.images)
     assert not any(name.startswith("fid") for name in figures)
 
 
 def test_worse_samples_are_further_away(config, data):
     """Noise is further than no noise, and images of one class further than images of all."""
-    x = data.test.images / 127.5 - 1
+    x = data.held_out.images / 127.5 - 1
     noise = np.random.default_rng(0).normal(size=x.shape)
-    zeros = x[data.test.labels == 0]
+    zeros = x[data.held_out.labels == 0]
     floor, noisy, very_noisy, one_class = (
         classify.run(Sampler(np.clip(images, -1, 1)), data, config, Writer())
         for images in (x, x + 0.3 * noise, x + noise, zeros)
@@ -119,7 +119,8 @@ def test_figures_of_known_images_by_a_known_classifier(config, tmp_path, monkeyp
 
 
 def test_mistakes_are_one_line(config, data):
-    for broken in (data._replace(test=None), data._replace(train=data.train._replace(labels=None))):
+    no_labels = data._replace(train=data.train._replace(labels=None))
+    for broken in (data._replace(held_out=None), no_labels):
         with pytest.raises(UserError, match="labels and a test split"):
             classify.run(Sampler(None), broken, config, Writer())
     settings = experiment("digits")
