@@ -51,3 +51,28 @@ def posterior(beta, sigma, x):
     precision = np.eye(matrix.shape[1]) + matrix.T @ matrix / sigma**2
     mean = np.linalg.solve(precision, matrix.T @ (np.ravel(x) - bias) / sigma**2)
     return mean, precision
+
+
+def log_evidence(beta, sigma, x):
+    """log p(x) in nats, of an image x [H, W, C] or [H W C]."""
+    covariance = beta["matrix"] @ beta["matrix"].T + sigma**2 * np.eye(x.size)
+    residual = x.ravel() - beta["bias"]
+    return -0.5 * (
+        residual @ np.linalg.solve(covariance, residual)
+        + np.linalg.slogdet(2 * np.pi * covariance)[1]
+    )
+
+
+def chain_gaps(mean, precision, step_size, num_steps):
+    """KL(q_K | posterior) for every K of `num_steps`: the chain's z is N(m, c) after each step."""
+    eye = np.eye(len(mean))
+    m, c = np.zeros(len(mean)), eye
+    shrink = eye - 0.5 * step_size**2 * precision
+    gaps = {}
+    for k in range(1, max(num_steps) + 1):
+        m = mean + shrink @ (m - mean)
+        c = shrink @ c @ shrink.T + step_size**2 * eye
+        log_dets = np.linalg.slogdet(precision @ c)[1]
+        off = m - mean
+        gaps[k] = 0.5 * (np.trace(precision @ c) - len(mean) - log_dets + off @ precision @ off)
+    return np.array([gaps[k] for k in num_steps])

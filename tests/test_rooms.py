@@ -1,4 +1,4 @@
-"""Imports go one way through the rooms of the package: from a room to those before it."""
+"""The rooms of the package: imports go from a room to those before it, and tasks are short."""
 
 import ast
 
@@ -70,3 +70,14 @@ def test_a_room_imports_from_those_before_it(room):
     ]
     assert not wrong, "\n".join(wrong)
 
+
+def test_a_task_reads_at_one_glance():
+    """`run` says what a task does in fewer than 40 lines; functions and measures do the rest."""
+    lengths = {
+        f"{path.stem}.{node.name}": node.end_lineno - node.lineno + 1
+        for path in (PACKAGE / "tasks").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert "reconstruct.run" in lengths
+    assert {name: length for name, length in lengths.items() if length >= 40} == {}

@@ -3,22 +3,15 @@
 Masks are 1 where a pixel is visible; x is in [-1, 1].
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from tqdm import tqdm
 
+from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
 
 BLOCK = 1000  # images of a memory-mapped split looked at once
-
-
-def mse(x: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
-    """Mean of (x - other)^2, both [N, H, W, C], over the pixels where `where` [N, H, W, 1] holds.
-
-    Pixels weigh the same, whichever image they are of.
-    """
-    return float(np.mean(np.square(x - other), where=np.broadcast_to(where, x.shape)))
 
 
 def mean_image(
@@ -37,7 +30,9 @@ def mean_image(
     """
     total = np.zeros(images.shape[1:])
     count = np.zeros(images.shape[1:])
-    for index, block in _blocks(images, "mean image"):
+    for chunk in chunks(len(images), BLOCK, "mean image"):
+        block = images[chunk]
+        index = np.arange(chunk.start, chunk.stop)
         visible = np.ones_like(block) if masks_of is None else masks_of(index)
         total += np.sum(block * visible, axis=0, dtype=np.int64)
         count += np.sum(visible, axis=0, dtype=np.int64)
@@ -46,30 +41,37 @@ def mean_image(
     return from_uint8(mean)
 
 
-def nearest_images(x: np.ndarray, masks: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """For every x the image whose visible pixels are nearest to its own, by squared distance.
+def nearest(images: np.ndarray, masks: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Which image is nearest to each one in the pixels that are visible of it, by squared distance.
 
     Args:
-        x: images, [M, H, W, C].
+        images: uint8 [M, H, W, C].
         masks: of these, [M, H, W, 1].
-        images: uint8 [N, H, W, C], where to look.
+        training: uint8 [N, H, W, C], where to look.
 
     Returns:
-        Images in [-1, 1], [M, H, W, C].
+        Indices into `training`, [M].
     """
-    visible = np.broadcast_to(masks, x.shape).reshape(len(x), -1).astype(np.float32)
-    wanted = visible * x.reshape(len(x), -1).astype(np.float32)
-    least = np.full(len(x), np.inf, np.float32)
-    nearest = np.zeros(len(x), int)
-    for index, block in _blocks(images, "nearest image"):
-        block = from_uint8(block.reshape(len(block), -1).astype(np.float32))
-        # |m (x - y)|^2 without |m x|^2, which is the same for every y.
-        distance = visible @ np.square(block).T - 2 * wanted @ block.T
-        best = distance.argmin(axis=1)
-        closer = distance[np.arange(len(x)), best] < least
-        nearest[closer] = index[best[closer]]
-        least = np.minimum(least, distance.min(axis=1))
-    return from_uint8(images[nearest])
+    least = np.full(len(images), np.inf, np.float32)
+    found = np.zeros(len(images), int)
+    for block in chunks(len(training), BLOCK, "nearest image"):
+        y = _vectors(training[block])
+        for chunk in chunks(len(images), BLOCK):
+            visible = np.broadcast_to(masks[chunk], images[chunk].shape)
+            visible = visible.reshape(len(visible), -1).astype(np.float32)
+            wanted = visible * _vectors(images[chunk])
+            # |m (x - y)|^2 without |m x|^2, which is the same for every y.
+            distance = visible @ np.square(y).T - 2 * wanted @ y.T
+            best = distance.argmin(axis=1)
+            closer = distance[np.arange(len(best)), best] < least[chunk]
+            found[chunk][closer] = block.start + best[closer]
+            least[chunk] = np.minimum(least[chunk], distance.min(axis=1))
+    return found
+
+
+def _vectors(images: np.ndarray) -> np.ndarray:
+    """uint8 images [N, H, W, C] as x in [-1, 1], float32 [N, H W C]."""
+    return from_uint8(images.reshape(len(images), -1).astype(np.float32))
 
 
 def bilinear(x: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -140,11 +142,3 @@ def _image_by_image(fill: Callable, x: np.ndarray, masks: np.ndarray, what: str)
     pairs = zip(x, masks[..., 0] > 0, strict=True)
     bar = tqdm(pairs, total=len(x), desc=what, unit="image", delay=3, leave=False)
     return np.stack([fill(*pair) for pair in bar])
-
-
-def _blocks(images: np.ndarray, what: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices and images, block by block, under a progress bar."""
-    begins = range(0, len(images), BLOCK)
-    for begin in tqdm(begins, desc=what, unit="block", delay=3, leave=False):
-        block = images[begin : begin + BLOCK]
-        yield np.arange(begin, begin + len(block)), block

@@ -6,8 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from lfbm_jax.images.chunks import chunks
+
 KERNEL_SUBSETS = 100
 KERNEL_SUBSET_SIZE = 1000
+GRAM_ROWS = 1000  # Rows of a kernel's matrix that are held at once.
 
 
 class Gaussian(NamedTuple):
@@ -108,8 +111,13 @@ def squared_mmd(
         kernel: of two such arrays, [N, M].
     """
 
-    def within(a):
-        gram = kernel(a, a)
-        return (gram.sum() - np.trace(gram)) / (len(a) * (len(a) - 1))
 
-    return float(within(one) + within(other) - 2 * kernel(one, other).mean())
+    def within(a):
+        total = 0.0
+        for rows in chunks(len(a), GRAM_ROWS):
+            gram = kernel(a[rows], a)
+            total += gram.sum() - np.trace(gram, offset=rows.start)
+        return total / (len(a) * (len(a) - 1))
+
+    between = sum(kernel(one[rows], other).sum() for rows in chunks(len(one), GRAM_ROWS))
+    return float(within(one) + within(other) - 2 * between / (len(one) * len(other)))

@@ -1,4 +1,4 @@
-"""Do two samples of vectors come from one distribution? A classifier test and a kernel distance."""
+"""Do two samples of vectors come from one distribution? A test, a distance, and a density."""
 
 import numpy as np
 
@@ -33,3 +33,16 @@ def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
         return 1 / (1 + np.maximum(squares, 0) / a.shape[1])
 
     return frechet.squared_mmd(one, other, kernel)
+
+
+def gaussian_log_density(vectors: np.ndarray, fitted_to: np.ndarray) -> float:
+    """The mean log-density of vectors [N, d] under a Gaussian, in nats.
+
+    Args:
+        vectors: whose density is asked for.
+        fitted_to: vectors [M, d] that the Gaussian has the mean and the full covariance of.
+    """
+    from scipy import stats  # Every command lists the tasks; few need its 40 megabytes.
+
+    gaussian = stats.multivariate_normal(fitted_to.mean(axis=0), np.cov(fitted_to.T))
+    return float(np.mean(gaussian.logpdf(vectors)))

@@ -3,7 +3,7 @@
 
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,11 @@ def stacked(kinds: Sequence[np.ndarray], columns: int = 10) -> np.ndarray:
     whole = shape[0] // columns * columns
     rows = np.stack([kind[:whole].reshape(-1, columns, *shape[1:]) for kind in kinds], axis=1)
     return grid(rows.reshape(-1, *shape[1:]), columns)
+
+
+def joined(chunks: Iterable[Sequence[np.ndarray]], count: int) -> list[np.ndarray]:
+    """The first `count` images of every kind, of chunks that each hold images of all kinds."""
+    return [np.concatenate(kind)[:count] for kind in zip(*chunks, strict=True)]
 
 
 def save(picture: np.ndarray, path: pathlib.Path) -> pathlib.Path:

@@ -1,13 +1,38 @@
-"""Anomaly detection (section 4.4): images of a class left out of training should score low."""
+"""Anomaly detection (section 4.4): images of a class left out of training should score low.
+
+Which images are scored is decided by the data's settings (see `images.selection`). The published
+protocol (`data.pooled_train_share=0.8`) pools all images, permutes those of other classes, trains
+on 80 % of them and scores the other 20 % and every anomaly. With the source's splits the test split
+is scored. AUPRC depends on the share of anomalies, about 0.35 in the first and 0.1 in the second
+case, so that figures of one cannot be held against figures of the other.
+
+The score is log p_alpha(z) - ‖x - g(z)‖²/(2 sigma²) - (D/2) log(2 pi sigma²) in nats, averaged over
+`task.anomaly.num_chains` chains from different starts; low is anomalous. Its sigma is
+`task.anomaly.sigma`, or the model's where that is 0; z is inferred with the model's. The paper
+prints the constant for one pixel of the D, which ranks the images alike.
+
+Figures, with the anomalies as the positive class: `num_images`, how many were scored; `base_rate`,
+the share of anomalies, which chance would reach; `auprc`, the area under the precision-recall curve
+by the trapezoid rule, as in the published protocol, and beside it `average_precision`, which sums
+without interpolation; `auprc_of_one_chain`, the mean over chains of what a single one reaches;
+`auprc_of_log_p_z` and `auprc_of_log_p_x_given_z`, of each term alone, which no choice of sigma
+changes; `mse_of_normal_images` and `mse_of_anomalies`, means over images and pixels of (x - g(z))²,
+x in [-1, 1].
+
+Pictures: the curve, and images above their reconstructions, most anomalous first: those with the
+lowest scores, the normal images with the lowest and the anomalies with the highest.
+"""
 
 import math
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
-from lfbm_jax.images.pixels import from_uint8
+from lfbm_jax.images.chunks import chunks
+from lfbm_jax.images.pixels import from_uint8, to_uint8
 from lfbm_jax.metrics.precision_recall import auprc, average_precision
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
@@ -40,32 +65,30 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
+class Scores(NamedTuple):
+    """What C chains found for each of N images.
+
+    Attributes:
+        log_p_z, log_p_x_given_z: in nats, [C, N]; their sum is the score.
+        mse: the mean of (x - g(z))² over an image's entries, [C, N].
+        reconstruction: g(z) of the first chain, uint8 [N, H, W, C].
+    """
+
+    log_p_z: np.ndarray
+    log_p_x_given_z: np.ndarray
+    mse: np.ndarray
+    reconstruction: np.ndarray
+
+    @property
+    def of_chains(self) -> np.ndarray:
+        """The scores, float64 [C, N]."""
+        return np.add(self.log_p_z, self.log_p_x_given_z, dtype=np.float64)
+
+
 def run(
-    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
     """Scores held-out images; those of `data.exclude_labels` are the anomalies.
-
-    Which images these are is decided by the data's settings (see `images.selection`). The published
-    protocol (`data.pooled_train_share=0.8`) pools all images, permutes those of other classes,
-    trains on 80 % of them and scores the other 20 % and every anomaly. With the source's splits
-    the test split is scored. AUPRC depends on the share of anomalies, about 0.35 in the first and
-    0.1 in the second case, so that figures of one cannot be held against figures of the other.
-
-    The score is log p_alpha(z) - ‖x - g(z)‖²/(2 sigma²) - (D/2) log(2 pi sigma²) in nats, averaged
-    over `task.anomaly.num_chains` chains from different starts; low is anomalous. Its sigma is
-    `task.anomaly.sigma`, or the model's where that is 0; z is inferred with the model's. The paper
-    prints the constant for one pixel of the D, which ranks the images alike.
-
-    Figures, with the anomalies as the positive class: `num_images`, how many were scored;
-    `base_rate`, the share of anomalies, which chance would reach; `auprc`, the area under the
-    precision-recall curve by the trapezoid rule, as in the published protocol, and beside it
-    `average_precision`, which sums without interpolation; `auprc_of_one_chain`, the mean over
-    chains of what a single one reaches; `auprc_of_log_p_z` and `auprc_of_log_p_x_given_z`, of each
-    term alone, which no choice of sigma changes; `mse_of_normal_images` and `mse_of_anomalies`,
-    means over images and pixels of (x - g(z))², x in [-1, 1].
-
-    Pictures: the curve, and images above their reconstructions, most anomalous first: those with
-    the lowest scores, the normal images with the lowest and the anomalies with the highest.
 
     Raises:
         UserError: the images have no labels, there is no test split, or the scored images are all
@@ -73,37 +96,10 @@ def run(
         FloatingPointError: a score is not finite.
     """
     settings = config.task.anomaly
-    labels = tuple(config.data.exclude_labels)
-    images, anomaly = _scored(data, settings.num_images)
-    if anomaly.all() or not anomaly.any():
-        raise UserError(
-            f"task anomaly: {anomaly.sum()} of the {len(images)} scored images are of"
-            f" data.exclude_labels={labels}: it takes both kinds, raise task.anomaly.num_images or"
-            " set data.pooled_train_share"
-        )
-    x = from_uint8(images)
-    log_p_z, log_p_x_given_z, errors = [], [], []
-    for chain in range(settings.num_chains):
-        inferred = model.infer(images, config.seed, settings.batch_size, chain=chain)
-        squares = np.square(x - inferred.reconstruction).reshape(len(x), -1)
-        errors.append(squares.mean(axis=1))
-        log_p_z.append(inferred.log_p_z)
-        log_p_x_given_z.append(
-            _log_likelihood(errors[-1], squares.shape[1], settings.sigma)
-            if settings.sigma
-            else inferred.log_p_x_given_z
-        )
-        if chain == 0:
-            reconstruction = inferred.reconstruction
-    scores = np.add(log_p_z, log_p_x_given_z, dtype=np.float64)
-    if not np.isfinite(scores).all():
-        raise FloatingPointError(
-            f"task anomaly: the score of {np.count_nonzero(~np.isfinite(scores).all(axis=0))}"
-            " images is not finite; lower eval_inference.step_size"
-        )
-    score, error = scores.mean(axis=0), np.mean(errors, axis=0)
+    images, anomaly = _held_out(data, config)
+    scores = _scores(trained, images, config)
     writer.describe(
-        split=data.test_name,
+        split=data.held_out.name,
         range="[-1, 1]",
         score="log p(x, z) in nats, mean over chains",
         num_chains=settings.num_chains,
@@ -111,6 +107,82 @@ def run(
         score_sigma=settings.sigma or "the model's",
         inference=dict(config.eval_inference),
     )
+    _draw(images, anomaly, scores, writer)
+    return _figures(anomaly, scores)
+
+
+def _held_out(data: Cache, config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    """The images to be scored, uint8 [N, H, W, C], and which of them are anomalies, bool [N]."""
+    splits = {False: data.held_out, True: data.excluded}
+    parts = {anomalous: split.images for anomalous, split in splits.items() if split is not None}
+    if not parts:
+        raise UserError(
+            "task anomaly: no image is held out; set data.test_fraction or data.pooled_train_share"
+        )
+    images = np.concatenate(list(parts.values()))
+    anomaly = np.repeat(list(parts), [len(part) for part in parts.values()])
+    rows = Split(images, None).rows(config.task.anomaly.num_images)
+    images, anomaly = images[rows], anomaly[rows]
+    if anomaly.all() or not anomaly.any():
+        raise UserError(
+            f"task anomaly: {anomaly.sum()} of the {len(images)} scored images are of"
+            f" data.exclude_labels={tuple(config.data.exclude_labels)}: it takes both kinds, raise"
+            " task.anomaly.num_images or set data.pooled_train_share"
+        )
+    return images, anomaly
+
+
+def _scores(
+    trained: TrainedModel, images: np.ndarray, config: ml_collections.ConfigDict
+) -> Scores:
+    """The scores of uint8 images; FloatingPointError where one is not finite."""
+    settings = config.task.anomaly
+    terms = np.empty((3, settings.num_chains, len(images)))
+    reconstruction = np.empty_like(images)
+    for chunk in chunks(len(images), settings.batch_size, "scoring"):
+        x = from_uint8(images[chunk])
+        for chain in range(settings.num_chains):
+            inferred = trained.infer(
+                images[chunk], config.seed, settings.batch_size, chain=chain, first=chunk.start
+            )
+            squares = np.square(x - inferred.reconstruction).reshape(len(x), -1)
+            mse = squares.mean(axis=1)
+            likelihood = inferred.log_p_x_given_z
+            if settings.sigma:
+                likelihood = _log_likelihood(mse, squares.shape[1], settings.sigma)
+            terms[:, chain, chunk] = inferred.log_p_z, likelihood, mse
+            if chain == 0:
+                reconstruction[chunk] = to_uint8(inferred.reconstruction)
+    scores = Scores(*terms, reconstruction)
+    if not np.isfinite(scores.of_chains).all():
+        raise FloatingPointError(
+            f"task anomaly: the score of"
+            f" {np.count_nonzero(~np.isfinite(scores.of_chains).all(axis=0))}"
+            " images is not finite; lower eval_inference.step_size"
+        )
+    return scores
+
+
+def _figures(anomaly: np.ndarray, scores: Scores) -> dict[str, float]:
+    score, mse = scores.of_chains.mean(axis=0), scores.mse.mean(axis=0)
+    return {
+        "num_images": len(anomaly),
+        "base_rate": float(anomaly.mean()),
+        "auprc": auprc(anomaly, score),
+        "average_precision": average_precision(anomaly, score),
+        "auprc_of_one_chain": float(np.mean([auprc(anomaly, one) for one in scores.of_chains])),
+        "auprc_of_log_p_z": auprc(anomaly, scores.log_p_z.mean(axis=0)),
+        "auprc_of_log_p_x_given_z": auprc(anomaly, scores.log_p_x_given_z.mean(axis=0)),
+        "mse_of_normal_images": float(mse[~anomaly].mean()),
+        "mse_of_anomalies": float(mse[anomaly].mean()),
+    }
+
+
+def _draw(
+    images: np.ndarray, anomaly: np.ndarray, scores: Scores, writer: ReportWriter
+) -> None:
+    """The pictures of the report."""
+    score = scores.of_chains.mean(axis=0)
     writer.picture("precision_recall", _curve(anomaly, score))
     order = np.argsort(score)
     for name, rows in (
@@ -119,31 +191,8 @@ def run(
         ("highest_scores_of_anomalies", order[::-1][anomaly[order[::-1]]]),
     ):
         rows = rows[:SHOWN]
-        writer.picture(name, plots.pairs(x[rows], reconstruction[rows]))
-    return {
-        "num_images": len(images),
-        "base_rate": float(anomaly.mean()),
-        "auprc": auprc(anomaly, score),
-        "average_precision": average_precision(anomaly, score),
-        "auprc_of_one_chain": float(np.mean([auprc(anomaly, one) for one in scores])),
-        "auprc_of_log_p_z": auprc(anomaly, np.mean(log_p_z, axis=0)),
-        "auprc_of_log_p_x_given_z": auprc(anomaly, np.mean(log_p_x_given_z, axis=0)),
-        "mse_of_normal_images": float(error[~anomaly].mean()),
-        "mse_of_anomalies": float(error[anomaly].mean()),
-    }
-
-
-def _scored(data: Cache, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The images scored, uint8 [N, H, W, C], and which are anomalies; `count` of them, 0: all."""
-    normal, excluded = ([] if s is None else [s.images] for s in (data.test, data.excluded))
-    if not normal + excluded:
-        raise UserError(
-            "task anomaly: no image is held out; set data.test_fraction or data.pooled_train_share"
-        )
-    images = np.concatenate(normal + excluded)
-    anomaly = np.arange(len(images)) >= sum(map(len, normal))
-    rows = Split(images, None).rows(count)
-    return images[rows], anomaly[rows]
+        kinds = from_uint8(images[rows]), from_uint8(scores.reconstruction[rows])
+        writer.picture(name, plots.pairs(*kinds))
 
 
 def _log_likelihood(mse: np.ndarray, entries: int, sigma: float) -> np.ndarray:

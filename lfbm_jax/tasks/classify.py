@@ -1,12 +1,21 @@
-"""Are samples recognised? A classifier of the real images looks at generated ones."""
+"""Are samples recognised? A classifier of the real images looks at generated ones.
+
+Figures: the classifier's accuracy on test images; the share of samples, and of test images beside
+them, on which it is at least 0.9 confident; the number of classes of the data, of those found among
+the confidently recognised samples, and the share of the rarest one among these; and the Frechet
+distance between its features of as many samples as there are test images (or all samples) and of
+the training images, with the same of the test images: the distance of real images.
+"""
 
 import ml_collections
 import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache
-from lfbm_jax.metrics import classifier
-from lfbm_jax.metrics.features import Summary, chunks
+from lfbm_jax.images.chunks import chunks
+from lfbm_jax.images.pixels import to_uint8
+from lfbm_jax.metrics import classifier, features
+from lfbm_jax.metrics.features import Summary
 from lfbm_jax.metrics.frechet import frechet_distance
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -26,54 +35,83 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def run(
-    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
     """Shows a classifier of the training images `task.classify.num_images` samples.
 
     The classifier (see `metrics.classifier`) is trained for `task.classify.num_epochs` epochs, once
     a data set.
 
-    Figures: its accuracy on test images; the share of samples, and of test images beside them, on
-    which it is at least 0.9 confident; the number of classes of the data, of those found among the
-    confidently recognised samples, and the share of the rarest one among these; and the Frechet
-    distance between its features of as many samples as there are test images (or all samples) and
-    of the training images, with the same of the test images: the distance of real images.
-
     Raises:
         UserError: the images have no labels or there is no test split.
     """
     settings = config.task.classify
-    if data.test is None or data.train.labels is None:
+    if data.held_out is None or data.train.labels is None:
         raise UserError("task classify needs labels and a test split: leave it out of tasks")
     judge = classifier.of_training_images(data, settings.num_epochs)
-    _, samples = model.sample(settings.num_images, config.seed, settings.batch_size)
-    real = np.concatenate(list(judge.probabilities(data.test.images)))
+    samples = _samples(trained, config)
+    compared = min(len(samples), len(data.held_out.images))
+    writer.describe(
+        split=data.held_out.name,
+        classifier=f"convolutional, {settings.num_epochs} epochs, {judge.file}",
+        frechet_num_images=compared,
+        frechet_num_training_images=len(data.train.images),
+        frechet_features=f"{classifier.FEATURES} of the classifier's last hidden layer; no FID",
+    )
+    return (
+        {"num_images": len(samples)}
+        | _recognition(judge, data, samples)
+        | _distances(judge, data, samples[:compared])
+    )
+
+
+def _samples(trained: TrainedModel, config: ml_collections.ConfigDict) -> np.ndarray:
+    """Samples [N, H, W, C], uint8 as the classifier sees them."""
+    settings = config.task.classify
+    return np.concatenate(
+        [
+            to_uint8(
+                trained.sample(
+                    chunk.stop - chunk.start, config.seed, settings.batch_size, chunk.start
+                ).images
+            )
+            for chunk in chunks(settings.num_images, settings.batch_size, "sampling")
+        ]
+    )
+
+
+def _recognition(
+    judge: classifier.Classifier, data: Cache, samples: np.ndarray
+) -> dict[str, float]:
+    """How sure the classifier is of test images and of samples, and which classes these are of."""
+    real = np.concatenate(list(judge.probabilities(data.held_out.images)))
     probabilities = np.concatenate(list(judge.probabilities(samples)))
     confident = probabilities.max(axis=1) >= CONFIDENT
     counts = np.bincount(
         probabilities[confident].argmax(axis=1), minlength=probabilities.shape[1]
     )
     counts = counts[np.unique(data.train.labels)]
-    compared = min(len(samples), len(data.test.images))
-    training, generated, held_out = (
-        Summary.of(judge.features, chunks(images, np.arange(len(images))), len(images)).gaussian
-        for images in (data.train.images, samples[:compared], data.test.spread(compared))
-    )
-    writer.describe(
-        split=data.test_name,
-        classifier=f"convolutional, {settings.num_epochs} epochs, {judge.file}",
-        frechet_num_images=compared,
-        frechet_num_training_images=len(data.train.images),
-        frechet_features=f"{classifier.FEATURES} of the classifier's last hidden layer; no FID",
-    )
     return {
-        "num_images": len(samples),
-        "test_accuracy": float(np.mean(real.argmax(axis=1) == data.test.labels)),
+        "test_accuracy": float(np.mean(real.argmax(axis=1) == data.held_out.labels)),
         "confident_share": float(confident.mean()),
         "confident_share_of_test_images": float(np.mean(real.max(axis=1) >= CONFIDENT)),
         "classes": len(counts),
         "classes_found": int(np.count_nonzero(counts)),
         "share_of_rarest_class": float(counts.min() / max(counts.sum(), 1)),
+    }
+
+
+def _distances(
+    judge: classifier.Classifier, data: Cache, samples: np.ndarray
+) -> dict[str, float]:
+    """Frechet distances to the training images: of samples, and of as many test images."""
+    training, generated, held_out = (
+        Summary.of(
+            judge.features, features.chunks(images, np.arange(len(images))), len(images)
+        ).gaussian
+        for images in (data.train.images, samples, data.held_out.spread(len(samples)))
+    )
+    return {
         "classifier_frechet_distance": frechet_distance(generated, training),
         "classifier_frechet_distance_of_test_images": frechet_distance(held_out, training),
     }

@@ -3,14 +3,18 @@
 import time
 
 import ml_collections
+import numpy as np
 
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.metrics import fid
 from lfbm_jax.metrics.features import CHUNK
+from lfbm_jax.metrics.means import Deviation, Mean, merged
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
+from lfbm_jax.trained.programs import Samples
 
 SETTINGS = {"num_images": 1000, "batch_size": 100, "fid_num_images": 50_000}
 SMOKE = {"num_images": 8, "batch_size": 4, "fid_num_images": 8}
@@ -24,7 +28,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def run(
-    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
     """Samples `task.generate.num_images` images, draws the first of them, and returns figures.
 
@@ -37,31 +41,71 @@ def run(
     them elsewhere.
     """
     settings = config.task.generate
-    z, images = model.sample(settings.num_images, config.seed, settings.batch_size)
-    begin = time.perf_counter()
-    model.sample(settings.batch_size, config.seed, settings.batch_size)
-    milliseconds = 1e3 * (time.perf_counter() - begin)
+    rows = data.train.rows(settings.num_images)
     writer.describe(batch_size=settings.batch_size)
-    writer.picture("samples", plots.grid(images[:GRID]))
-    real = from_uint8(data.train.spread(settings.num_images))
-    figures = {
-        "num_images": len(images),
-        "num_training_images": len(real),
-        "pixel_mean": float(images.mean()),
-        "pixel_stddev": float(images.std()),
-        "training_pixel_mean": float(real.mean()),
-        "training_pixel_stddev": float(real.std()),
-        "time/milliseconds_per_batch": milliseconds,
-    }
-    if model.model.prior.normalized:
-        figures["mean_log_p_z"] = float(model.log_prior(z).mean())
-    if config.metrics.inception_weights:
-        count = settings.fid_num_images
-        samples = (
-            model.sample(min(CHUNK, count - first), config.seed, settings.batch_size, first)[1]
-            for first in range(0, count, CHUNK)
+    counts = {"num_images": settings.num_images, "num_training_images": len(rows)}
+    sampled = _of_samples(trained, config, writer)
+    return (
+        counts
+        | sampled
+        | _of_training_images(data, rows, settings.batch_size)
+        | {"time/milliseconds_per_batch": _milliseconds(trained, config)}
+        | _distances(trained, data, config, writer)
+    )
+
+
+def _of_samples(
+    trained: TrainedModel, config: ml_collections.ConfigDict, writer: ReportWriter
+) -> dict[str, float]:
+    """Figures of the samples, and a picture of the first of them."""
+    settings = config.task.generate
+    found, shown = [], []
+    for chunk in chunks(settings.num_images, settings.batch_size, "sampling"):
+        z, images = _samples(trained, config, chunk)
+        figures = {"pixel_mean": Mean.of(images), "pixel_stddev": Deviation.of(images)}
+        if trained.prior_is_normalized:
+            figures["mean_log_p_z"] = Mean.of(trained.log_prior(z, settings.batch_size))
+        found.append(figures)
+        if chunk.start < GRID:
+            shown.append([images])
+    writer.picture("samples", plots.grid(*plots.joined(shown, GRID)))
+    return merged(found)
+
+
+def _of_training_images(data: Cache, rows: np.ndarray, batch_size: int) -> dict[str, float]:
+    found = []
+    for chunk in chunks(len(rows), batch_size):
+        x = from_uint8(data.train.images[rows[chunk]])
+        found.append(
+            {"training_pixel_mean": Mean.of(x), "training_pixel_stddev": Deviation.of(x)}
         )
-        distances, setting = fid.measure(config, data, samples, count)
-        writer.describe(**setting)
-        figures |= distances
-    return figures
+    return merged(found)
+
+
+def _milliseconds(trained: TrainedModel, config: ml_collections.ConfigDict) -> float:
+    """The time that a batch of samples takes, once what makes it is compiled."""
+    batch = slice(0, config.task.generate.batch_size)
+    begin = time.perf_counter()
+    _samples(trained, config, batch)
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def _distances(
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+) -> dict[str, float]:
+    """FID and KID of samples; {} where there is no network to measure them by."""
+    if not config.metrics.inception_weights:
+        return {}
+    count = config.task.generate.fid_num_images
+    images = (_samples(trained, config, chunk).images for chunk in chunks(count, CHUNK))
+    distances, setting = fid.measure(config, data, images, count)
+    writer.describe(**setting)
+    return distances
+
+
+def _samples(
+    trained: TrainedModel, config: ml_collections.ConfigDict, chunk: slice
+) -> Samples:
+    """Samples number `chunk.start` to `chunk.stop`, the last one not included."""
+    count, batch_size = chunk.stop - chunk.start, config.task.generate.batch_size
+    return trained.sample(count, config.seed, batch_size, first=chunk.start)

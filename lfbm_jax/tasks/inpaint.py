@@ -1,4 +1,15 @@
-"""Supervised inpainting (section 4.3): z is inferred from the visible pixels of an image alone."""
+"""Supervised inpainting (section 4.3): z is inferred from the visible pixels of an image alone.
+
+A completion is g(z) at the hidden pixels and the image itself at the visible ones.
+
+Figures, squared errors and deviations for x in [-1, 1]: `mse_hidden`, the mean over completions,
+images and hidden pixels, as in Table 3, and the same of the mean of an image's completions, of the
+mean training image and of the training image that is nearest in the visible pixels; `mse_visible`,
+of g(z) at the visible pixels, and beside it the error of reconstructing the whole images;
+`diversity`, the standard deviation over an image's completions (the root of its mean square over
+hidden pixels). Where `metrics.inception_weights` is set, also FID and KID of one completion of
+every image against the training images, named for how many they are (see `metrics.fid`).
+"""
 
 import dataclasses
 
@@ -8,9 +19,10 @@ import numpy as np
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
-from lfbm_jax.images.pixels import from_uint8
-from lfbm_jax.metrics import fid, fills
-from lfbm_jax.metrics.features import chunks
+from lfbm_jax.images.chunks import chunks
+from lfbm_jax.images.pixels import from_uint8, to_uint8
+from lfbm_jax.metrics import features, fid, fills
+from lfbm_jax.metrics.means import Mean, RootMean, merged
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -38,77 +50,98 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def run(
-    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
     """Completes `task.inpaint.num_images` test images (0: all), spread over the split.
 
-    Where a data set has no test split these are training images, and the report says so. A
-    completion is g(z) at the hidden pixels and the image itself at the visible ones.
-
-    Figures, squared errors and deviations for x in [-1, 1]: `mse_hidden`, the mean over
-    completions, images and hidden pixels, as in Table 3, and the same of the mean of an image's
-    completions, of the mean training image and of the training image that is nearest in the
-    visible pixels; `mse_visible`, of g(z) at the visible pixels, and beside it the error of
-    reconstructing the whole images; `diversity`, the standard deviation over an image's
-    completions (the root of its mean square over hidden pixels). Where
-    `metrics.inception_weights` is set, also FID and KID of one completion of every image against
-    the training images, named for how many they are (see `metrics.fid`).
+    Where a data set has no test split these are training images, and the report says so.
     """
-    settings = config.task.inpaint
-    split, source = data.scored
-    rows = source.rows(settings.num_images)
-    images = source.images[rows]
+    settings, split = config.task.inpaint, data.evaluated
+    rows = split.rows(settings.num_images)
+    images = split.images[rows]
     mask = masks.parse(settings.mask, config.data.image_size, "task.inpaint.mask")
     visible = mask(config.seed, rows)
-    x, hidden = from_uint8(images), visible == 0
+    nearest = fills.nearest(images, visible, data.train.images)
+    mean_image = fills.mean_image(data.train.images)
+    found, shown, completed = [], [], np.empty_like(images)
+    for chunk in chunks(len(rows), settings.batch_size, "completing"):
+        x, seen = from_uint8(images[chunk]), visible[chunk]
+        decoded, whole = _decoded(trained, images[chunk], seen, chunk.start, config)
+        fill_ins = mean_image[None], from_uint8(data.train.images[nearest[chunk]])
+        found.append(_figures(x, seen, decoded, whole, *fill_ins))
+        completions = np.where(seen, x, decoded)
+        completed[chunk] = to_uint8(completions[0])
+        if chunk.start < SHOWN:
+            shown.append((x, x * seen, *completions))
     writer.describe(
-        split=split,
+        split=split.name,
         range="[-1, 1]",
         mask=settings.mask,
-        inference=dataclasses.asdict(model.masked_inference),
-        **model.caveat,
+        inference=dataclasses.asdict(trained.masked_inference),
+        **trained.caveat,
     )
+    writer.picture("completions", _rows_of_images(plots.joined(shown, SHOWN)))
+    counts = {"num_images": len(rows), "num_completions": settings.num_completions}
+    return counts | merged(found) | _distances(config, data, completed, writer)
 
-    mean, squares = np.zeros_like(x), np.zeros_like(x)  # Of all completions: Welford's recurrence.
-    mse_hidden, mse_visible = [], []
-    shown = [x[:SHOWN], x[:SHOWN] * visible[:SHOWN]]
-    for chain in range(settings.num_completions):
-        decoded = model.infer(
-            images, config.seed, settings.batch_size, masks=visible, chain=chain
+
+def _decoded(
+    trained: TrainedModel,
+    images: np.ndarray,
+    visible: np.ndarray,
+    first: int,
+    config: ml_collections.ConfigDict,
+) -> tuple[np.ndarray, np.ndarray]:
+    """g(z) at every z inferred from the visible pixels [K, N, H, W, C], and from all of them."""
+    settings = config.task.inpaint
+    decoded = [
+        trained.infer(
+            images, config.seed, settings.batch_size, masks=visible, chain=chain, first=first
         ).reconstruction
-        mse_visible.append(fills.mse(x, decoded, ~hidden))
-        completion = np.where(hidden, decoded, x)
-        mse_hidden.append(fills.mse(x, completion, hidden))
-        shown.append(completion[:SHOWN])
-        if chain == 0:
-            first = completion
-        change = completion - mean
-        mean += change / (chain + 1)
-        squares += change * (completion - mean)
-    writer.picture(
-        "completions", plots.grid(np.concatenate(np.stack(shown, axis=1)), columns=len(shown))
-    )
+        for chain in range(settings.num_completions)
+    ]
+    whole = trained.infer(images, config.seed, settings.batch_size, first=first)
+    return np.stack(decoded), whole.reconstruction
 
-    variance = squares / (settings.num_completions - 1)
-    mean_image = fills.mean_image(data.train.images)
-    nearest = fills.nearest_images(x, visible, data.train.images)
-    whole = model.infer(images, config.seed, settings.batch_size).reconstruction
-    figures = {
-        "num_images": len(x),
-        "num_completions": settings.num_completions,
-        "hidden_share": float(hidden.mean()),
-        "mse_hidden": float(np.mean(mse_hidden)),
-        "mse_hidden_of_mean_completion": fills.mse(x, mean, hidden),
-        "mse_hidden_of_mean_image": fills.mse(x, mean_image[None], hidden),
-        "mse_hidden_of_nearest_image": fills.mse(x, nearest, hidden),
-        "mse_visible": float(np.mean(mse_visible)),
-        "mse_of_reconstruction": float(np.mean(np.square(whole - x))),
-        "diversity": float(np.sqrt(np.mean(variance, where=np.broadcast_to(hidden, x.shape)))),
+
+def _figures(
+    x: np.ndarray,
+    visible: np.ndarray,
+    decoded: np.ndarray,
+    whole: np.ndarray,
+    mean_image: np.ndarray,
+    nearest: np.ndarray,
+) -> dict[str, Mean]:
+    """What a chunk of images contributes to the figures."""
+    hidden = visible == 0
+    squares = np.square(x - decoded)
+    mean = np.mean(decoded, axis=0, dtype=np.float64)
+    variance = np.var(decoded, axis=0, ddof=1, dtype=np.float64)
+    return {
+        "hidden_share": Mean.of(hidden),
+        "mse_hidden": Mean.of(squares, hidden),
+        "mse_hidden_of_mean_completion": Mean.of(np.square(x - mean), hidden),
+        "mse_hidden_of_mean_image": Mean.of(np.square(x - mean_image), hidden),
+        "mse_hidden_of_nearest_image": Mean.of(np.square(x - nearest), hidden),
+        "mse_visible": Mean.of(squares, ~hidden),
+        "mse_of_reconstruction": Mean.of(np.square(x - whole)),
+        "diversity": RootMean.of(variance, hidden),
     }
-    if config.metrics.inception_weights:
-        distances, setting = fid.measure(
-            config, data, chunks(first, np.arange(len(first))), len(first)
-        )
-        writer.describe(**setting)
-        figures |= distances
-    return figures
+
+
+def _rows_of_images(kinds: list[np.ndarray]) -> np.ndarray:
+    """A picture with a row an image: the whole, what is seen of it, and its completions."""
+    return plots.grid(np.concatenate(np.stack(kinds, axis=1)), columns=len(kinds))
+
+
+def _distances(
+    config: ml_collections.ConfigDict, data: Cache, completed: np.ndarray, writer: ReportWriter
+) -> dict[str, float]:
+    """FID and KID of completed images, uint8; {} where there is no network to measure them by."""
+    if not config.metrics.inception_weights:
+        return {}
+    count = len(completed)
+    images = features.chunks(completed, np.arange(count))
+    distances, setting = fid.measure(config, data, images, count)
+    writer.describe(**setting)
+    return distances

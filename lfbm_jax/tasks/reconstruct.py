@@ -4,7 +4,10 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
+from lfbm_jax.metrics import fills
+from lfbm_jax.metrics.means import Mean, merged
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -16,7 +19,7 @@ SHOWN = 50
 
 
 def run(
-    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
     """Reconstructs `task.reconstruct.num_images` test images (0: all), spread over the split.
 
@@ -26,21 +29,24 @@ def run(
     Table 2; the same for the mean training image, the floor that any model must beat; and the
     means of the log-densities of what was inferred, in nats, and of the inference's diagnostics.
     """
-    settings = config.task.reconstruct
-    split, source = data.scored
-    images = source.spread(settings.num_images)
-    inferred = model.infer(images, config.seed, settings.batch_size)
-    x = from_uint8(images)
-    writer.describe(split=split, range="[-1, 1]", inference=dict(config.eval_inference))
-    writer.picture("reconstructions", plots.pairs(x[:SHOWN], inferred.reconstruction[:SHOWN]))
-    mean_image = from_uint8(np.mean(data.train.images, axis=0, dtype=np.float64))
-    figures = {
-        "num_images": len(x),
-        "mse": float(np.mean(np.square(x - inferred.reconstruction))),
-        "mse_of_mean_image": float(np.mean(np.square(x - mean_image))),
-        "mean_log_p_x_given_z": float(inferred.log_p_x_given_z.mean()),
-    }
-    figures |= {f"mean_{name}": float(values.mean()) for name, values in inferred.info.items()}
-    if model.model.prior.normalized:
-        figures["mean_log_p_z"] = float(inferred.log_p_z.mean())
-    return figures
+    settings, split = config.task.reconstruct, data.evaluated
+    rows = split.rows(settings.num_images)
+    mean_image = fills.mean_image(data.train.images)
+    found, shown = [], []
+    for chunk in chunks(len(rows), settings.batch_size, "reconstructing"):
+        images = split.images[rows[chunk]]
+        x = from_uint8(images)
+        inferred = trained.infer(images, config.seed, settings.batch_size, first=chunk.start)
+        means = {
+            "mse": np.square(x - inferred.reconstruction),
+            "mse_of_mean_image": np.square(x - mean_image[None]),
+            "mean_log_p_x_given_z": inferred.log_p_x_given_z,
+        } | {f"mean_{name}": values for name, values in inferred.info.items()}
+        if trained.prior_is_normalized:
+            means["mean_log_p_z"] = inferred.log_p_z
+        found.append({name: Mean.of(values) for name, values in means.items()})
+        if chunk.start < SHOWN:
+            shown.append((x, inferred.reconstruction))
+    writer.describe(split=split.name, range="[-1, 1]", inference=dict(config.eval_inference))
+    writer.picture("reconstructions", plots.pairs(*plots.joined(shown, SHOWN)))
+    return {"num_images": len(rows)} | merged(found)

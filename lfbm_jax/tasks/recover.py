@@ -4,12 +4,15 @@ import dataclasses
 import functools
 
 import ml_collections
+import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.metrics import fills
+from lfbm_jax.metrics.means import Mean, merged
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
@@ -30,7 +33,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def run(
-    model: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
     """Recovers `task.recover.num_images` training images (0: all), spread over the split.
 
@@ -40,33 +43,43 @@ def run(
     around (see `lfbm_jax.metrics.fills`); and `mse_visible`, of g(z) at the visible pixels.
     """
     settings = config.task.recover
-    masks_of = functools.partial(masks.of_training_images, config)
     rows = data.train.rows(settings.num_images)
-    images, visible = data.train.images[rows], masks_of(rows)
-    x, hidden = from_uint8(images), visible == 0
-    occluded = x * visible
+    masks_of = functools.partial(masks.of_training_images, config)
+    mean_image = fills.mean_image(data.train.images, masks_of)
+    found, shown = [], []
+    for chunk in chunks(len(rows), settings.batch_size, "recovering"):
+        images, visible = data.train.images[rows[chunk]], masks_of(rows[chunk])
+        recovered = trained.infer(
+            images, config.seed, settings.batch_size, masks=visible, first=chunk.start
+        ).reconstruction
+        figures, kinds = _compare(from_uint8(images), visible, recovered, mean_image)
+        found.append(figures)
+        if chunk.start < SHOWN:
+            shown.append(kinds)
     writer.describe(
-        split="train",
+        split=data.train.name,
         range="[-1, 1]",
         mask=config.data.mask,
         num_train=len(data.train.images),
-        inference=dataclasses.asdict(model.masked_inference),
-        **model.caveat,
+        inference=dataclasses.asdict(trained.masked_inference),
+        **trained.caveat,
     )
-    recovered = model.infer(
-        images, config.seed, settings.batch_size, masks=visible
-    ).reconstruction
-    mean_image = fills.mean_image(data.train.images, masks_of)
-    bilinear = fills.bilinear(occluded, visible)
-    median = fills.median(occluded, visible)
-    kinds = (x, occluded, recovered, bilinear, median)
-    writer.picture("recoveries", plots.stacked([kind[:SHOWN] for kind in kinds]))
-    return {
-        "num_images": len(x),
-        "hidden_share": float(hidden.mean()),
-        "mse_hidden": fills.mse(x, recovered, hidden),
-        "mse_hidden_of_mean_image": fills.mse(x, mean_image[None], hidden),
-        "mse_hidden_of_bilinear_fill": fills.mse(x, bilinear, hidden),
-        "mse_hidden_of_median_fill": fills.mse(x, median, hidden),
-        "mse_visible": fills.mse(x, recovered, ~hidden),
+    writer.picture("recoveries", plots.stacked(plots.joined(shown, SHOWN)))
+    return {"num_images": len(rows)} | merged(found)
+
+
+def _compare(
+    x: np.ndarray, visible: np.ndarray, recovered: np.ndarray, mean_image: np.ndarray
+) -> tuple[dict[str, Mean], tuple[np.ndarray, ...]]:
+    """Figures of images that were recovered and filled, and what of them is shown."""
+    hidden, occluded = visible == 0, x * visible
+    bilinear, median = fills.bilinear(occluded, visible), fills.median(occluded, visible)
+    figures = {
+        "hidden_share": Mean.of(hidden),
+        "mse_hidden": Mean.of(np.square(x - recovered), hidden),
+        "mse_hidden_of_mean_image": Mean.of(np.square(x - mean_image[None]), hidden),
+        "mse_hidden_of_bilinear_fill": Mean.of(np.square(x - bilinear), hidden),
+        "mse_hidden_of_median_fill": Mean.of(np.square(x - median), hidden),
+        "mse_visible": Mean.of(np.square(x - recovered), ~hidden),
     }
+    return figures, (x, occluded, recovered, bilinear, median)

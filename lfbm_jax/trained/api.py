@@ -25,7 +25,8 @@ class TrainedModel:
     """A model with its parameters.
 
     Images x are [N, H, W, C], uint8 or floats in [-1, 1]; images that are returned are floats in
-    [-1, 1]. What a seed decides depends on the seed and the position of an image in x alone.
+    [-1, 1]. What a seed decides depends on the seed and the number of an image alone, which is its
+    position in x unless it is said to be another.
 
     Work of any size is cut into batches of `batch_size` and padded; without it, these are of 10 or
     of 100. A method compiles once for each of these sizes, and for each of the two types of images.
@@ -74,6 +75,11 @@ class TrainedModel:
         return self._parameters
 
     @property
+    def prior_is_normalized(self) -> bool:
+        """Whether log p(z) is a density that integrates to 1; else it is one up to a constant."""
+        return self.model.prior.normalized
+
+    @property
     def prior_is_fitted(self) -> bool:
         """False for a prior that is fitted after training (RAE's, say), where that is to come."""
         return self.model.prior.is_fitted(self._parameters.alpha)
@@ -99,23 +105,27 @@ class TrainedModel:
         training_settings: bool = False,
         masks: np.ndarray | None = None,
         chain: int = 0,
+        first: int = 0,
     ) -> Inferred:
         """Infers the latent vectors of images.
 
         Args:
             x: the images, [N, H, W, C].
-            seed: of the chains, together with the position of an image.
+            seed: of the chains, together with the number of an image.
             batch_size: images a call.
             training_settings: whether to infer as in training instead of as in evaluation.
             masks: 1 where a pixel is visible, [N, H, W, 1]; None where all are. The others are
                 not looked at, and not part of log_p_x_given_z. In evaluation `masked_inference`
                 infers from such images.
             chain: 0, 1, ...: one of several independent starts for every image.
+            first: the number of the first image; the others follow. Chunks of a data set that are
+                numbered by their place in it give what the whole data set would.
         """
         x = arrays.images(x, self.image_shape)
         if masks is not None:
             masks = arrays.masks(masks, len(x), self.image_shape)
-        index, weight = np.arange(len(x), dtype=np.int32), np.ones(len(x), np.float32)
+        index = np.arange(first, first + len(x), dtype=np.int32)
+        weight = np.ones(len(x), np.float32)
         if training_settings:
             infer = self._programs.infer_as_in_training
         else:
@@ -242,7 +252,9 @@ class TrainedModel:
         if batch_size is None:
             batch_size = SMALL_BATCH_SIZE if total <= SMALL_BATCH_SIZE else BATCH_SIZE
         batches = sharding.map_over_examples(function, self._parameters, examples, batch_size)
-        return _concatenate(_progress(batches, total, what) if what else batches)
+        # The bar of one batch would stand still.
+        shows_progress = what and total > batch_size
+        return _concatenate(_progress(batches, total, what) if shows_progress else batches)
 
     def map(
         self,

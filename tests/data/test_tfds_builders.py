@@ -55,7 +55,7 @@ def test_svhn(prepare):
     assert cache.evaluated.name == "test"
     for split, found in (("train", cache.train), ("test", cache.held_out)):
         assert found.images.dtype == np.uint8 and found.images.shape[1:] == (32, 32, 3)
-        assert labels_by_image(*found) == labels_by_image(*written[split])
+        assert labels_by_image(found.images, found.labels) == labels_by_image(*written[split])
     assert 0 in cache.train.labels and classes(cache) == [str(digit) for digit in range(10)]
 
 
@@ -63,7 +63,7 @@ def test_cifar10(prepare):
     written, cache = prepare("cifar10", originals.cifar10)
     assert cache.evaluated.name == "test"
     for split, found in (("train", cache.train), ("test", cache.held_out)):
-        assert labels_by_image(*found) == labels_by_image(*written[split])
+        assert labels_by_image(found.images, found.labels) == labels_by_image(*written[split])
     assert classes(cache) == list(originals.CIFAR_CLASSES)
 
 

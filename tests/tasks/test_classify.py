@@ -8,6 +8,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.tasks import classify
+from lfbm_jax.trained.programs import Samples
 from tests.builders import experiment
 
 
@@ -17,8 +18,8 @@ class Sampler:
     def __init__(self, images):
         self.images = images
 
-    def sample(self, num, seed, batch_size):
-        return None, self.images[:num]
+    def sample(self, num, seed, batch_size, first):
+        return Samples(None, self.images[first : first + num])
 
 
 class Writer:

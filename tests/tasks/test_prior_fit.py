@@ -1,4 +1,4 @@
-"""The maximum mean discrepancy, and the whole task on a model whose latents are known."""
+"""Does the prior fit? The whole task on a model whose latents are known."""
 
 import jax
 import numpy as np
@@ -15,44 +15,6 @@ from lfbm_jax.tasks import prior_fit
 from lfbm_jax.trained.api import TrainedModel
 from tests.builders import small_config
 from tests.linear_gaussian import linear_model
-
-
-def test_mmd_is_the_definition():
-    random = np.random.default_rng(0)
-    one, other = random.normal(size=(5, 3)), random.normal(size=(4, 3)) + 1
-
-    def kernel(a, b):
-        return 1 / (1 + sum((a[i] - b[i]) ** 2 for i in range(3)) / 3)
-
-    def mean(pairs):
-        values = [kernel(a, b) for a, b in pairs]
-        return sum(values) / len(values)
-
-    def distinct(points):
-        return [(a, b) for i, a in enumerate(points) for j, b in enumerate(points) if i != j]
-
-    crossed = [(a, b) for a in one for b in other]
-    expected = mean(distinct(one)) + mean(distinct(other)) - 2 * mean(crossed)
-    assert squared_mmd(one, other) == pytest.approx(expected, rel=1e-12)
-
-
-def test_mmd_tells_distributions_apart():
-    """Same means and covariances, another shape; the same distribution stays near zero."""
-    random = np.random.default_rng(1)
-    normal, again = random.normal(size=(2, 1500, 2))
-    signs = random.choice([-1.0, 1.0], size=(1500, 2))
-    assert abs(squared_mmd(normal, again)) < 2e-3
-    assert squared_mmd(normal, signs) > 1e-2
-
-
-def test_a_classifier_tells_distributions_apart():
-    random = np.random.default_rng(1)
-    normal, again = random.normal(size=(2, 1500, 2))
-    signs = random.choice([-1.0, 1.0], size=(1500, 2))
-    chance = 4 * 0.5 / np.sqrt(1500)
-    assert two_sample_accuracy(normal, again, 0) == pytest.approx(0.5, abs=chance)
-    assert two_sample_accuracy(normal, signs, 0) > 0.75
-    assert two_sample_accuracy(normal, 1000 * again, 0) > 0.9
 
 
 class Reads(base.Inference):

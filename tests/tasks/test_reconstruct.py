@@ -39,7 +39,7 @@ def run(tmp_path):
             writer = ReportWriter(tmp_path, "reconstruct", 0, config)
             figures = reconstruct.run(trained, data, config, writer)
             report = json.loads(writer.write(figures).read_text())
-            scored = data.scored[1].images[rows]
+            scored = data.evaluated.images[rows]
             inferred = trained.infer(scored, config.seed)
         return figures, report, inferred, scored / 127.5 - 1
 
@@ -95,8 +95,7 @@ def test_a_converged_chain_has_the_figures_of_the_posterior_mean(run, tmp_path):
     ("split", "named"), [(None, "train"), ("test", "test"), ("validation", "validation")]
 )
 def test_the_report_names_the_split_that_was_scored(run, tmp_path, split, named):
-    test = None if split is None else Split(images(1), None)
-    data = Cache(Split(images(0), None), test, tmp_path, *filter(None, [split]))
-    _, report, _, _ = run(data)
+    held_out = None if split is None else Split(images(1), None, split)
+    _, report, _, _ = run(Cache(Split(images(0), None, "train"), held_out, tmp_path))
     assert report["setup"]["split"] == named
     assert report["setup"]["range"] == "[-1, 1]"

@@ -117,6 +117,16 @@ def test_bytes_and_floats_are_the_same_images(trained, images):
     np.testing.assert_allclose(inferred.reconstruction, trained.decode(inferred.z), atol=1e-5)
 
 
+def test_chunks_that_are_numbered_give_what_all_images_do(trained, images):
+    """With the same batches, the same programs: to the bit."""
+    whole = trained.infer(images, seed=2, batch_size=3)
+    chunks = [trained.infer(images[i : i + 3], 2, batch_size=3, first=i) for i in (0, 3, 6)]
+    together = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    jax.tree.map(np.testing.assert_array_equal, together, whole)
+    apart = trained.infer(images[3:6], 2, batch_size=3)
+    assert np.all(np.linalg.norm(apart.z - whole.z[3:6], axis=1) > 1e-2)
+
+
 def test_score_is_the_log_joint_density(trained, images):
     inferred = trained.infer(images)
     x, sigma = images / 127.5 - 1, trained.model.sigma

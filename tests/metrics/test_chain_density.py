@@ -1,0 +1,41 @@
+"""Bounds of a chain's density against the exact divergence of two Gaussians."""
+
+import jax
+import numpy as np
+import pytest
+
+from lfbm_jax.inference.langevin import Inference
+from lfbm_jax.metrics.chain_density import chain_densities
+from lfbm_jax.model import Parameters
+from tests.linear_gaussian import chain_gaps, linear_model, log_evidence, posterior
+
+SIGMA, SHAPE, D, STEP = 0.6, (2, 3, 1), 2, 0.4
+NUM_STEPS = (1, 2, 5, 40)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def test_bounds_enclose_the_exact_gap():
+    random = np.random.default_rng(0)
+    model = linear_model(D, SHAPE, SIGMA)
+    beta = {"matrix": 0.6 * random.normal(size=(6, D)), "bias": random.normal(size=6)}
+    x = random.normal(size=SHAPE)
+    chain = Inference(D, num_steps=1, step_size=STEP)
+
+    @jax.jit
+    def run(beta, x, key):
+        densities = model.log_joint(Parameters({}, beta, {}), x)
+        return chain_densities(chain, densities, key, NUM_STEPS, num_chains=1000)
+
+    log_joint, below, above = map(np.asarray, run(beta, x, jax.random.key(1)))
+    log_p_x = log_evidence(beta, SIGMA, x)
+    exact = chain_gaps(*posterior(beta, SIGMA, x), STEP, NUM_STEPS)
+    lower, upper = log_p_x + below - log_joint, log_p_x + above - log_joint
+    assert exact[0] > 1 > 0.05 > exact[-1], "else there is nothing to tell apart"
+    noise = 0.1  # Three standard errors of the mean log-densities of 1,000 chains.
+    assert np.all(lower <= exact + noise) and np.all(exact <= upper + noise)
+    assert np.all(upper - lower < 0.2)
