@@ -132,7 +132,7 @@ def test_forms_and_layouts(prepare, tmp_path, form, layout):
     cache = prepare(tmp_path / "set", test_split="validation")
     np.testing.assert_array_equal(cache.train.images, images["train"])
     np.testing.assert_array_equal(cache.held_out.images, images["valid"])
-    assert cache.test_name == "validation"
+    assert cache.held_out.name == "validation"
     alone = prepare(tmp_path / "set" / layout.format(split="valid"), test_fraction=1 / 3)
     assert (len(alone.train.images), len(alone.held_out.images)) == (2, 1)
 

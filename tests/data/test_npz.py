@@ -60,7 +60,7 @@ def test_splits_by_the_names_of_arrays(prepare, order, capsys):
         del arrays[order.format(split="test", word=word)]
     cache = prepare(words, **arrays)
     np.testing.assert_array_equal(cache.held_out.images, COLOUR[1:5])
-    assert cache.test_name == "val"
+    assert cache.held_out.name == "val"
 
 
 @pytest.mark.parametrize("images", [GREY, GREY[..., None]])

@@ -58,7 +58,7 @@ def test_cifar10_comes_back_as_written(prepare, cifar10, inner):
     cache = prepare("cifar10", folder / inner)
     assert_is(cache.train, written["train"])
     assert_is(cache.held_out, written["test"])
-    assert cache.test_name == "test"
+    assert cache.held_out.name == "test"
 
 
 def test_svhn_comes_back_as_written_without_the_extra_images(prepare, svhn, capsys):
