@@ -14,38 +14,37 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 from tqdm import tqdm
 
 from lfbm_jax.costs import measure
 from lfbm_jax.errors import UserError
 from lfbm_jax.layers import precision
-from lfbm_jax.runs import build, cli, configuration
+from lfbm_jax.runs import build, cli, given
 
 PEER = pathlib.Path(__file__).parent.parent / "tests" / "peers" / "pytorch_lfbm.py"
 PEERS = ("pytorch", "pytorch-compile")
 # A turn lasts at least this long, so that a fast device's steps can be told apart from noise.
 TURN_SECONDS = 0.5
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
 _PEER = flags.DEFINE_enum("peer", None, PEERS, "what to compare with")
 _STEPS = flags.DEFINE_integer("steps", 5, "turns of each side", lower_bound=1)
-_OUT = flags.DEFINE_string("out", None, "where to write the figures as JSON")
+# allow_override: another command has a flag of this name, and a process may import both.
+_OUT = flags.DEFINE_string(
+    "out", None, "where to write the figures as JSON", allow_override=True
+)
 _PARTS = flags.DEFINE_bool("parts", True, "also time inference and the updates one by one")
 _WORKER = flags.DEFINE_bool("worker", False, "(the benchmark's own: be the measured process)")
+flags.adopt_module_key_flags(given)
 
 
-def main(_: Sequence[str]) -> None:
-    config = _CONFIG.value
-    configuration.check(config)
-    cli.set_precision()
-    cli.set_determinism(config)
+def main(config: ml_collections.ConfigDict) -> None:
+    jax.config.update("jax_enable_compilation_cache", False)  # What compiling takes is measured.
     if _WORKER.value:
         with precision.of_networks(config):
             _work(config)
@@ -80,7 +79,7 @@ def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
     seconds = statistics.median(ours.seconds)
     batch, flops = config.train.batch_size, figures["flops_per_step"]
     figures = {
-        "config": config_flags.get_config_filename(flags.FLAGS["config"]),
+        "config": ":".join(filter(None, given.config_file())),
         "model": f"{config.prior.name} prior, {config.inference.name} inference",
         "device": ready["device"],
         "precision": config.precision,
@@ -253,4 +252,4 @@ def _shown(name: str, value: Any) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, _CONFIG)
+    cli.run(main, given.config)

@@ -9,26 +9,15 @@ itself. All models get its generator and see as many images.
 import json
 import pathlib
 import runpy
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import jax
 import ml_collections
 from absl import flags
 from matplotlib.figure import Figure
-from ml_collections import config_flags
 from PIL import Image
 
-from lfbm_jax.costs.describe import describe
-from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
-from lfbm_jax.files import atomic
-from lfbm_jax.images.cache import Cache
-from lfbm_jax.runs import build, cli, configuration, evaluate, train, workdir
-from lfbm_jax.runs.recorded import minutes_per_epoch
-from lfbm_jax.trained.api import TrainedModel
+from lfbm_jax.runs import cli, given, grid, recorded
 
 # Table 1 of the paper: three priors, each with short-run and long-run chains and a network.
 TABLE_1 = (
@@ -39,69 +28,43 @@ TABLE_1 = (
 # What every model gets from the plain config.
 BUDGET = ("batch_size", "num_epochs", "num_steps")
 PICTURES = ("samples", "reconstructions")
-REPEATS = 5
 
-# allow_override: one process, such as the tests, may import several commands.
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "an experiment, such as configs/svhn.py", allow_override=True
-)
 _MODELS = flags.DEFINE_list(
     "models", ["lfbm", "lebm", "abp"], "variants to compare, or table1: the nine of the paper's"
 )
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "where the runs live [runs/compare-<config name>]", allow_override=True
-)
+flags.adopt_module_key_flags(grid)
 
 
-def main(_: Sequence[str]) -> None:
-    configs = _configs()
-    for config in configs.values():
-        configuration.check(config)
-        build.model(config)
-    cli.set_precision()
-    cli.keep_compiled_programs()
-    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    folder = pathlib.Path(_WORKDIR.value or f"runs/compare-{pathlib.Path(path).stem}")
-    folders = {name: folder / name.replace("=", "-") for name in configs}
-    results = {}
-    for name, config in configs.items():
-        print(f"model {name}, {len(results) + 1} of {len(configs)} ...", flush=True)
-        results[name] = run_model(config, prepare(config.data), folders[name])
-    paths = [folder / f"compare.{suffix}" for suffix in ("json", "md", "png")]
-    paths[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    paths[1].write_text(table(results, _setting(_CONFIG.value)), encoding="utf-8")
-    draw(folders).savefig(paths[2], bbox_inches="tight")
-    print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
+def main(config: ml_collections.ConfigDict) -> None:
+    root = given.workdir(f"runs/compare-{pathlib.Path(given.config_file()[0]).stem}")
+
+    def write(done: list[grid.Run]) -> list[pathlib.Path]:
+        results = {run.name: run.figures() for run in done}
+        folders = {run.name: run.folder for run in done}
+        paths = [root / f"compare.{suffix}" for suffix in ("json", "md", "png")]
+        paths[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        paths[1].write_text(table(results, _setting(config, done)), encoding="utf-8")
+        draw(folders).savefig(paths[2], bbox_inches="tight")
+        return paths
+
+    grid.complete(plan(config, _MODELS.value, root), write, with_costs=True)
 
 
-def run_model(
-    config: ml_collections.ConfigDict, data: Cache, folder: pathlib.Path
-) -> dict[str, float]:
-    """Trains and evaluates one model in its own work directory, unless that is done already.
-
-    Returns:
-        The figures of the tasks as `task/figure`, and `parameters`, `time/milliseconds_to_sample`
-        and `time/milliseconds_to_infer` of a training batch, `time/minutes_an_epoch`.
-    """
-    path = folder / "figures.json"
-    as_json = workdir.plain(config)
-    if path.exists():
-        done = json.loads(path.read_text(encoding="utf-8"))
-        if done["config"] == as_json:
-            print(f"done before: {path}", flush=True)
-            return done["figures"]
-    built = build.model(config)
-    workdir.claim(folder, config)
-    trained = train.train(config, built, data, folder)
-    evaluate.evaluate(trained, data, folder)
-    figures = _costs(trained, data, folder)
-    for task in config.tasks:
-        report = json.loads((folder / "reports" / f"{task}.json").read_text(encoding="utf-8"))
-        figures |= {f"{task}/{name}": value for name, value in report["figures"].items()}
-    # Written last and whole: a model without it is taken up again where it stopped.
-    with atomic.replacing(path) as temporary:
-        temporary.write_text(json.dumps({"config": as_json, "figures": figures}), encoding="utf-8")
-    return figures
+def plan(
+    config: ml_collections.ConfigDict, models: list[str], root: pathlib.Path
+) -> list[grid.Run]:
+    """The run of every model; UserError for one that is not known."""
+    path, variants = given.config_file()
+    get_config = runpy.run_path(path)["get_config"]
+    names = [n for name in models for n in (TABLE_1 if name == "table1" else (name,))]
+    if not names:
+        raise UserError("--models is empty: name some, such as --models=lfbm,abp")
+    return [
+        grid.Run(
+            name, _config_of(name, get_config, variants, config), root / name.replace("=", "-")
+        )
+        for name in dict.fromkeys(names)
+    ]
 
 
 def table(results: dict[str, dict[str, float]], setting: str) -> str:
@@ -128,75 +91,34 @@ def draw(folders: dict[str, pathlib.Path]) -> Figure:
     return figure
 
 
-def _configs() -> dict[str, ml_collections.ConfigDict]:
-    """The config of every model that --models names; UserError for one that is not known."""
-    path, _, base = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    get_config = runpy.run_path(path)["get_config"]
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    names = [n for name in _MODELS.value for n in (TABLE_1 if name == "table1" else (name,))]
-    if not names:
-        raise UserError("--models is empty: name some, such as --models=lfbm,abp")
-    return {name: _config_of(name, get_config, base, overrides) for name in names}
-
-
 def _config_of(
     name: str,
     get_config: Callable[[str], ml_collections.ConfigDict],
-    base: str,
-    overrides: dict[str, Any],
+    variants: str,
+    plain: ml_collections.ConfigDict,
 ) -> ml_collections.ConfigDict:
     own = [variant for variant in name.split("+") if variant != "lfbm"]
     try:
-        config = get_config(",".join(filter(None, [base, *own])))
+        config = get_config(",".join(filter(None, [variants, *own])))
     except UserError as error:
         raise UserError(f"--models={name}: {error}") from error
-    plain = _CONFIG.value
     config.generator = plain.generator
     config.train.update({key: plain.train[key] for key in BUDGET})
     try:
-        config.update_from_flattened_dict(overrides)
+        config.update_from_flattened_dict(given.overrides())
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"--models={name}: an override does not fit it: {error}") from error
     return config
 
 
-def _costs(trained: TrainedModel, data: Cache, folder: pathlib.Path) -> dict[str, float]:
-    """Parameters and times; the calls that compile are not timed."""
-    batch = trained.config.train.batch_size
-    images = data.train.spread(batch)
-    networks = describe(trained.config, trained.model)
-    return {
-        "parameters": sum(networks[n]["parameters"] for n in ("prior", "generator", "inference")),
-        "time/milliseconds_to_sample": _milliseconds(lambda: trained.sample(batch, 0, batch)),
-        "time/milliseconds_to_infer": _milliseconds(
-            lambda: trained.infer(images, 0, batch, training_settings=True)
-        ),
-        "time/minutes_an_epoch": minutes_per_epoch(folder, batch),
-    }
-
-
-def _milliseconds(call: Callable[[], Any]) -> float:
-    """The median time of a call after its first."""
-    call()
-    times = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - begin))
-    return statistics.median(times)
-
-
-def _setting(config: ml_collections.ConfigDict) -> str:
-    """What all models have in common."""
+def _setting(config: ml_collections.ConfigDict, runs: list[grid.Run]) -> str:
+    """What all models have in common, and the devices they were evaluated on."""
     budget = ", ".join(f"train.{key} {config.train[key]}" for key in BUDGET)
-    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    return f"Data {config.data.name}, seed {config.seed}, {budget}; {device}; one run a model."
-
-
-def run(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line."""
-    cli.run(main, _CONFIG, argv)
+    reports = (recorded.read_run(run.folder).reports.values() for run in runs)
+    devices = sorted({report["setup"].get("device", "-") for found in reports for report in found})
+    place = f"; {', '.join(devices)}" if devices else ""
+    return f"Data {config.data.name}, seed {config.seed}, {budget}{place}; one run per model."
 
 
 if __name__ == "__main__":
-    run()
+    cli.run(main, given.config)

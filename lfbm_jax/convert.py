@@ -18,13 +18,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
 from lfbm_jax import learning
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import pytorch_file
 from lfbm_jax.model import Parameters
-from lfbm_jax.runs import build, cli, configuration, workdir
+from lfbm_jax.runs import build, cli, given, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
 
 # What their checkpoints hold; other parts of a config would be left without parameters.
@@ -43,13 +42,7 @@ MEMBERS_A_LAYER = 3
 # (stride, padding) of a layer after the first, by its kernel size; the first has (1, 0).
 GEOMETRY = {4: (2, 1), 3: (1, 1)}
 
-# allow_override: one process, such as the tests, may import several commands.
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "an experiment, such as configs/svhn.py", allow_override=True
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "the work directory to make; it must be new", allow_override=True
-)
+flags.adopt_module_key_flags(given)
 
 
 class Converted(NamedTuple):
@@ -141,12 +134,11 @@ def convert(
     return config
 
 
-def main(argv: Sequence[str]) -> None:
-    if not _WORKDIR.value:
+def main(config: ml_collections.ConfigDict, path: str) -> None:
+    if not given.WORKDIR.value:
         raise UserError("--workdir is missing: give a new folder, such as runs/authors_svhn")
-    config, folder = _CONFIG.value, pathlib.Path(_WORKDIR.value)
-    configuration.check(config)
-    config = convert(argv[1], config, folder)
+    folder = pathlib.Path(given.WORKDIR.value)
+    config = convert(path, config, folder)
     side = config.data.image_size
     print(
         f"latent vectors of {config.model.latent_dim}, {config.prior.num_steps} flow steps of width"
@@ -274,4 +266,4 @@ class _Arrays:
 
 
 if __name__ == "__main__":
-    cli.run(main, _CONFIG, arguments=("CKPT.pth",))
+    cli.run(main, given.config, arguments=("CKPT.pth",))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import ml_collections
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
 from lfbm_jax.costs import memory
 from lfbm_jax.costs.describe import describe, parameter_table
@@ -17,22 +16,20 @@ from lfbm_jax.data import prepare
 from lfbm_jax.devices import distributed, sharding
 from lfbm_jax.errors import UserError
 from lfbm_jax.metrics import fid
-from lfbm_jax.model import Model
 from lfbm_jax.reports import plots
-from lfbm_jax.runs import build, cli, configuration, crash, evaluate, logs, restore, train, workdir
+from lfbm_jax.runs import build, cli, experiment, given, workdir
 
-MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats")
+MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats", "costs")
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
     MODES,
     "train: train, then run the config's tasks. evaluate: the tasks on a checkpoint."
     " sample: a PNG grid and samples.npy. describe: parameter counts and operations as JSON."
-    " prepare: fill the data cache. fid_stats: what FID needs of the training images, as .npz.",
+    " prepare: fill the data cache. fid_stats: what FID needs of the training images, as .npz."
+    " costs: parameters and times of a finished run, added to its figures.json.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "where the run lives [runs/<config name>]")
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
 _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lower_bound=1)
 _MEMORY_GB = flags.DEFINE_float(
@@ -63,14 +60,10 @@ _WAIT_SECONDS = flags.DEFINE_float(
     "how long to wait for the other processes of a run",
     lower_bound=1.0,
 )
+flags.adopt_module_key_flags(given)
 
 
-def main(_: Sequence[str]) -> None:
-    config = _config()
-    configuration.check(config)
-    cli.set_precision()
-    cli.set_determinism(config)
-    cli.keep_compiled_programs()
+def main(config: ml_collections.ConfigDict) -> None:
     distributed.initialize(
         _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _WAIT_SECONDS.value
     )
@@ -79,25 +72,16 @@ def main(_: Sequence[str]) -> None:
 
 
 def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    built = build.model(config)
-    data = distributed.first_before_others(lambda: prepare(config.data))
-    distributed.everywhere(lambda: workdir.claim(folder, config))
-    logs.write_to(folder)
-    with crash.reported(folder, config):
-        trained = train.train(config, built, data, folder, _PROFILE.value)
-        reports = evaluate.evaluate(trained, data, folder)
+    reports = experiment.run(config, folder, _PROFILE.value)
     _print_paths([*_newest_pictures(folder), *reports])
 
 
 def _evaluate(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    trained = restore.trained(config, _claimed_model(config, folder), folder, _STEP.value)
-    data = distributed.first_before_others(lambda: prepare(config.data))
-    _print_paths(evaluate.evaluate(trained, data, folder))
+    _print_paths(experiment.evaluated(config, folder, _STEP.value))
 
 
 def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    trained = restore.trained(config, _claimed_model(config, folder), folder, _STEP.value)
-    _, images = trained.sample(_NUM.value, seed=config.seed)
+    _, images = experiment.restored(config, folder, _STEP.value).sample(_NUM.value, config.seed)
     np.save(folder / "samples.npy", images)
     picture = plots.save(plots.grid(images), folder / "samples.png")
     _print_paths([picture, folder / "samples.npy"])
@@ -123,6 +107,10 @@ def _fid_stats(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     _print_paths([fid.training_statistics(config, data)])
 
 
+def _costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+    print(json.dumps(experiment.add_costs(config, folder), indent=2))
+
+
 _MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict, pathlib.Path], None]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -130,36 +118,24 @@ _MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict, pathlib.Path], N
     "describe": _describe,
     "prepare": _prepare,
     "fid_stats": _fid_stats,
+    "costs": _costs,
 }
-
-
-def _claimed_model(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Model:
-    """The model, once it is sure that the work directory was made with this config."""
-
-    def claim() -> None:
-        if distributed.is_first():
-            workdir.read_config(folder)
-        workdir.claim(folder, config)
-
-    distributed.everywhere(claim)
-    logs.write_to(folder)
-    return build.model(config)
 
 
 def _config() -> ml_collections.ConfigDict:
     """--config, or that of the work directory where only this is given."""
-    if _CONFIG.value is not None:
-        return _CONFIG.value
-    if _WORKDIR.value:
-        return workdir.load_config(_workdir())
-    raise UserError(f"{cli.CONFIG_IS_MISSING}, or the --workdir of a run")
+    if given.CONFIG.value is not None:
+        return given.CONFIG.value
+    if given.WORKDIR.value:
+        return workdir.load_config(pathlib.Path(given.WORKDIR.value))
+    raise UserError(f"{given.MISSING}, or the --workdir of a run")
 
 
 def _workdir() -> pathlib.Path:
     """--workdir, or runs/<config name>, variants included."""
-    if _WORKDIR.value:
-        return pathlib.Path(_WORKDIR.value)
-    path, _, variants = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    if given.WORKDIR.value:
+        return pathlib.Path(given.WORKDIR.value)
+    path, variants = given.config_file()
     name = "-".join(filter(None, [pathlib.Path(path).stem, *variants.replace("=", "-").split(",")]))
     return pathlib.Path("runs") / name
 
@@ -176,7 +152,7 @@ def _print_paths(paths: list[pathlib.Path]) -> None:
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    cli.run(main, _CONFIG, argv, needs_config=False)
+    cli.run(main, _config, argv)
 
 
 if __name__ == "__main__":

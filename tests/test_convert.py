@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 
 from lfbm_jax import convert
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import build, cli, restore
+from lfbm_jax.runs import build, cli, given, restore
 from tests import pytorch_writer
 from tests.builders import experiment
 from tests.conftest import REPO
@@ -331,6 +331,6 @@ def test_command_line(run_python, tmp_path):
 )
 def test_mistakes_on_the_command_line(arguments, message, capsys):
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-        cli.run(convert.main, convert._CONFIG, ["convert", *arguments], arguments=("CKPT.pth",))
+        cli.run(convert.main, given.config, ["convert", *arguments], arguments=("CKPT.pth",))
     assert ended.value.code == 2
     assert message in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """What a sweep found: one figure of the runs' reports as a table and a plot."""
 
 import csv
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ class Row(NamedTuple):
 
     Attributes:
         settings: of the grid's keys.
-        values: seed -> the figure, NaN where the run has no report (it failed).
+        values: seed -> the figure, NaN where the run is not done (it failed).
     """
 
     settings: dict[str, Any]
@@ -49,36 +48,31 @@ def check(figure: str, config: ml_collections.ConfigDict) -> None:
         raise UserError(f"--figure={figure}: nothing is averaged where train.ema_decay is 0")
 
 
-def report_path(folder: pathlib.Path, figure: str) -> pathlib.Path:
-    """Where the work directory of a run has the report of a figure."""
-    return folder / "reports" / f"{figure.partition('.')[0]}.json"
-
-
 def collect(
-    runs: list[tuple[dict[str, Any], int, pathlib.Path | None]], figure: str
+    runs: list[tuple[dict[str, Any], int, dict[str, float] | None]], figure: str
 ) -> list[Row]:
     """A row for every point of the grid.
 
     Args:
-        runs: settings, seed and work directory of each; None for a run that is not finished, whose
-            folder may hold the report of an earlier one.
+        runs: settings, seed and figures of each by names such as "reconstruct/mse"; None for a run
+            that is not done.
         figure: `<report>.<figure>`.
 
     Raises:
-        UserError: there is a report but no such figure in it.
+        UserError: a run is done but has no such figure.
     """
+    report, _, name = figure.partition(".")
     rows: list[Row] = []
-    for settings, seed, folder in runs:
+    for settings, seed, figures in runs:
         if not rows or rows[-1].settings != settings:
             rows.append(Row(settings, {}))
-        name = figure.partition(".")[2]
         value = float("nan")
-        if folder is not None:
-            path = report_path(folder, figure)
-            figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-            if name not in figures:
-                raise UserError(f"--figure={figure}: {path} has only {', '.join(figures)}")
-            value = figures[name]
+        if figures is not None:
+            key = f"{report}/{name}"
+            if key not in figures:
+                known = (other.replace("/", ".", 1) for other in figures)
+                raise UserError(f"--figure={figure}: the runs have only {', '.join(known)}")
+            value = figures[key]
         rows[-1].values[seed] = value
     return rows
 

@@ -1,4 +1,4 @@
-"""What every command shares: flags, the precision of products, and errors as one line."""
+"""What every command begins with and how it ends: settings of JAX, and errors as one line."""
 
 import errno
 import os
@@ -12,10 +12,23 @@ from absl import app, flags
 from lfbm_jax.errors import Interrupted, UserError
 from lfbm_jax.images.cache import default_root
 from lfbm_jax.layers import precision
-from lfbm_jax.runs import logs
+from lfbm_jax.runs import configuration, logs
 
 USAGE_ERROR = 2
-CONFIG_IS_MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
+XLA_FLAGS = os.environ.get("XLA_FLAGS", "")  # the user's, before `begin` adds to them
+
+
+def begin(config: ml_collections.ConfigDict | None) -> None:
+    """Checks a command's config and sets JAX up for it, before JAX looks for a device.
+
+    Raises:
+        UserError: a value that no part checks by itself is wrong.
+    """
+    set_precision()
+    keep_compiled_programs()
+    if config is not None:
+        configuration.check(config)
+        set_determinism(config)
 
 
 def set_precision() -> None:
@@ -44,37 +57,32 @@ def keep_compiled_programs() -> None:
 
 
 def run(
-    main: Callable[[Sequence[str]], None],
-    config: flags.FlagHolder | None,
+    main: Callable[..., None],
+    config: Callable[[], ml_collections.ConfigDict] | None = None,
     argv: Sequence[str] | None = None,
     arguments: Sequence[str] | None = (),
-    needs_config: bool = True,
 ) -> None:
     """Parses the command line and runs `main`; every error that a user can cause is one line.
 
     An interrupted training has been saved; the process ends with the signal's status.
 
     Args:
-        main: the command.
-        config: its flag --config; None where it has none.
+        main: the command; called with the config, where it has one, and what else stands on the
+            command line besides flags.
+        config: reads the config once flags are parsed, as `given.config` does; None for a command
+            that has none.
         argv: the command line; None for the process's own.
-        arguments: names of what it takes besides flags; `main` gets them after the program's name.
-            None: any number.
-        needs_config: whether the command can do nothing without --config.
+        arguments: names of what it takes besides flags; None for any number.
     """
 
-    def parse(argv: Sequence[str]) -> Sequence[str]:
-        rest = _parse_flags(config, argv, arguments)
-        if config is not None and needs_config and config.value is None:
-            fail(CONFIG_IS_MISSING)
-        return rest
-
-    def quiet_main(arguments: Sequence[str]) -> None:
+    def begin_and_run(words: Sequence[str]) -> None:
         with logs.collected():
-            main(arguments)
+            found = None if config is None else _read(config)
+            begin(found)
+            main(*(() if config is None else (found,)), *words[1:])
 
     try:
-        app.run(quiet_main, argv=argv, flags_parser=parse)
+        app.run(begin_and_run, argv=argv, flags_parser=lambda argv: _parse(argv, arguments))
     except (UserError, FloatingPointError) as error:
         fail(str(error))
     except Interrupted as interrupted:
@@ -99,15 +107,20 @@ def fail(message: str) -> None:
     sys.exit(USAGE_ERROR)
 
 
-def _parse_flags(
-    config: flags.FlagHolder | None, argv: Sequence[str], arguments: Sequence[str] | None
-) -> Sequence[str]:
+def _read(config: Callable[[], ml_collections.ConfigDict]) -> ml_collections.ConfigDict:
+    """The config, with one line instead of a traceback where its file cannot be loaded."""
+    try:
+        found = config()
+        _ = found.seed  # A config file that cannot be loaded says so only when it is looked at.
+    except Exception as error:  # A config file may raise anything.
+        fail(str(error) or type(error).__name__)
+    return found
+
+
+def _parse(argv: Sequence[str], arguments: Sequence[str] | None) -> Sequence[str]:
     """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
     try:
         rest = flags.FLAGS(list(argv))
-        if config is not None and config.value is not None:
-            # A config file that cannot be loaded says so only when it is looked at.
-            _ = config.value.seed
     except Exception as error:  # A config file may raise anything.
         fail(str(error) or type(error).__name__)
     if arguments is None:

@@ -10,15 +10,21 @@ from lfbm_jax.runs.workdir import plain
 from lfbm_jax.trained.api import TrainedModel
 
 
-def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Runs every task of the config; returns the paths of what a person would look at.
+def evaluate(
+    trained: TrainedModel, data: Cache, workdir: pathlib.Path
+) -> tuple[dict[str, float], list[pathlib.Path]]:
+    """Runs every task of the config.
 
     Where the parameters' moving average is kept, every task runs a second time, with that.
+
+    Returns:
+        The figures by names such as "reconstruct/mse" and "reconstruct_averaged/mse", and the paths
+        of what a person would look at.
     """
     config = trained.config
     papers = functools.partial(comparable.figures, plain(config))
     trained = fitting.fitted(trained, data)
-    paths = []
+    figures, paths = {}, []
     for name in config.tasks:
         task = build.task(name)
         for averaged in (False, True):
@@ -27,6 +33,8 @@ def evaluate(trained: TrainedModel, data: Cache, workdir: pathlib.Path) -> list[
                 continue
             print(f"task {name}{', averaged parameters' if averaged else ''} ...", flush=True)
             writer = report.ReportWriter(workdir, name, model.step, config, averaged, papers)
-            paths.append(writer.write(task.run(model, data, config, writer)))
-            paths += writer.pictures
-    return [*paths, *report.write_index(workdir)]
+            found = task.run(model, data, config, writer)
+            path = writer.write(found)
+            figures |= {f"{path.stem}/{figure}": value for figure, value in found.items()}
+            paths += [path, *writer.pictures]
+    return figures, [*paths, *report.write_index(workdir)]

@@ -41,12 +41,20 @@ def collected() -> Iterator[None]:
         root.handlers = usual
 
 
+class _File(logging.FileHandler):
+    """The file of the run that the process is at."""
+
+
 def write_to(folder: pathlib.Path) -> None:
-    """From now on, and for all lines collected so far: the file `packages.log` of a folder."""
+    """From now on, and for all lines collected so far: the file `packages.log` of a folder.
+
+    A process that comes to another run calls this again.
+    """
     root = logging.getLogger()
-    for buffer in [handler for handler in root.handlers if isinstance(handler, _Buffer)]:
-        file = logging.FileHandler(folder / FILE, delay=True, encoding="utf-8")
+    for old in [handler for handler in root.handlers if isinstance(handler, _Buffer | _File)]:
+        file = _File(folder / FILE, delay=True, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        buffer.setTarget(file)
-        buffer.flush()
-        root.handlers = [file if handler is buffer else handler for handler in root.handlers]
+        if isinstance(old, _Buffer):
+            old.setTarget(file)
+        old.close()  # A buffer hands its lines over.
+        root.handlers = [file if handler is old else handler for handler in root.handlers]

@@ -11,6 +11,8 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.runs import build, comparable
 from lfbm_jax.runs.workdir import load_config, read_config
 
+FIGURES = "figures.json"  # of a run that is done: its config and all its figures
+
 
 class Run(NamedTuple):
     """A work directory: its config and the reports in it by task."""
@@ -86,16 +88,17 @@ def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
 def with_times(run: Run) -> Run:
     """The run with its times in place of its reports; without any, where none was recorded.
 
-    Milliseconds are of the report of samples, else of `lfbm_jax.compare`.
+    Milliseconds are of the report of samples, else what `--mode=costs` measured.
     """
     batch = run.config["train"]["batch_size"]
     report = run.reports.get("generate", {})
     synthesised = run.config["task"]["generate"]["batch_size"]
     milliseconds = report.get("figures", {}).get("time/milliseconds_per_batch")
-    compared = run.folder / "figures.json"
-    if milliseconds is None and compared.exists():
-        figures = json.loads(compared.read_text(encoding="utf-8"))["figures"]
-        milliseconds, synthesised = figures["time/milliseconds_to_sample"], batch
+    path = run.folder / FIGURES
+    if milliseconds is None and path.exists():
+        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        milliseconds = figures.get("time/milliseconds_to_sample")
+        synthesised = batch
     minutes = minutes_per_epoch(run.folder, batch)
     if minutes is None and milliseconds is None:
         return run._replace(reports={})

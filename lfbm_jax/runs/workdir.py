@@ -97,7 +97,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
     if not (isinstance(config, dict) and {"data", "prior", "generator"} <= config.keys()):
         raise UserError(f"{path} is not the config of a run of this package")
-    return as_json(_upgraded(_with_tuples(config), workdir))
+    return upgraded(config, workdir)
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -137,12 +137,17 @@ def as_json(tree: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(tree))
 
 
-def _upgraded(config: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+def upgraded(config: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
     """A config of an earlier version with the settings of this one, those that it lacks by default.
+
+    Args:
+        config: as JSON has it.
+        workdir: where it was recorded, for errors.
 
     Raises:
         UserError: its model's parameters have another form in this version.
     """
+    config = _with_tuples(config)
     config.pop("paper", None)  # Earlier versions kept the paper's figures among the settings.
     baseline = config.pop("baseline", {"name": ""})["name"]
     if baseline:
@@ -150,7 +155,7 @@ def _upgraded(config: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
             f"--workdir={workdir} was made by a version in which {baseline} had other parameters;"
             " train it again in another --workdir"
         )
-    return _completed(config)
+    return as_json(_completed(config))
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,86 @@
-"""Settings of a config that reach JAX and XLA before any device is looked for."""
+"""What every command begins with, and how it ends."""
+
+import json
 
 import pytest
 
 from lfbm_jax.runs import cli
+from tests.builders import ROOT
+
+# Every file at the top of the package that is run as a command, with what it takes besides flags.
+COMMANDS = sorted(
+    path.stem
+    for path in (ROOT / "lfbm_jax").glob("*.py")
+    if "__main__" in path.read_text(encoding="utf-8")
+)
+ARGUMENTS = {"convert": ["checkpoint.pth"], "tables": ["runs"]}
+# Runs each command up to its own first line, which says what it finds.
+EACH_COMMAND = """
+import json, os, runpy, sys
+import jax
+from lfbm_jax.runs import cli, grid
+
+usual = cli.run
+def run(main, config=None, argv=None, arguments=()):
+    def found(*given):
+        print(json.dumps({
+            "arguments": [word for word in given if isinstance(word, str)],
+            "precision": jax.config.jax_default_matmul_precision,
+            "deterministic": "--xla_gpu_deterministic_ops=true" in os.environ["XLA_FLAGS"],
+            "cache": jax.config.jax_compilation_cache_dir,
+        }), flush=True)
+    usual(found, config, argv, arguments)
+cli.run = run
+
+for name, *words in json.loads(sys.argv[1]):
+    if not os.fork():
+        sys.argv = [name, *words]
+        status = 0
+        try:
+            runpy.run_module(f"lfbm_jax.{name}", run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code or 0
+        finally:
+            os._exit(status)
+    print(json.dumps(os.waitstatus_to_exitcode(os.wait()[1])), flush=True)
+"""
+
+
+@pytest.fixture
+def begin(run_python, tmp_path):
+    """begin(*flags) -> the lines of every command, run with these flags if it takes a config."""
+
+    def begin(*flags):
+        script = tmp_path / "each_command.py"
+        script.write_text(EACH_COMMAND)
+        words = [
+            [name, *ARGUMENTS.get(name, []), *(flags if name != "tables" else [])]
+            for name in COMMANDS
+        ]
+        done = run_python([script, json.dumps(words)], env={"JAX_COMPILATION_CACHE_DIR": None})
+        return list(map(json.loads, done.stdout.splitlines())), done.stderr
+
+    return begin
+
+
+def test_every_command_begins_alike(begin):
+    """Precision, determinism and the folder of compiled programs are set before its own first
+    line."""
+    assert {"main", "compare", "anomaly", "sweep", "benchmark", "convert", "tables"} == {*COMMANDS}
+    lines, _ = begin("--config=configs/digits.py:smoke", "--config.deterministic=True")
+    for name, found, status in zip(COMMANDS, lines[::2], lines[1::2], strict=True):
+        assert status == 0, name
+        assert found["arguments"] == ARGUMENTS.get(name, []), name
+        assert found["precision"] == "highest", name
+        assert found["cache"].endswith("lfbm_jax/xla"), name
+        assert found["deterministic"] == (name != "tables"), name
+
+
+def test_every_command_checks_its_config(begin):
+    lines, errors = begin("--config=configs/digits.py:smoke", "--config.precision=float23")
+    with_config = [name for name in COMMANDS if name != "tables"]
+    assert [line for line in lines if isinstance(line, int)].count(2) == len(with_config)
+    assert errors.count("error: precision='float23': did you mean 'float32'?\n") == len(with_config)
 
 
 @pytest.mark.parametrize("deterministic", (True, False))
@@ -44,7 +122,7 @@ def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
         import logging, pathlib, warnings
         from lfbm_jax.runs import cli, logs
 
-        def main(_):
+        def main():
             logging.getLogger("elsewhere").warning("before the folder is known")
             logs.write_to(pathlib.Path({str(tmp_path)!r}))
             logging.getLogger("elsewhere").warning("after it")
@@ -62,7 +140,7 @@ def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
 
 @pytest.mark.parametrize("message", ("", "Unable to allocate 9 TiB"))
 def test_full_memory_is_one_line(message, capsys):
-    def main(_):
+    def main():
         raise MemoryError(message)
 
     with pytest.raises(SystemExit) as ended:

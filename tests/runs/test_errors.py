@@ -46,7 +46,7 @@ def test_one_line_and_status_2(case, run_python, tmp_path):
 
 
 def test_a_full_disk_is_one_line(capsys):
-    def main(_):
+    def main():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(SystemExit) as ended:

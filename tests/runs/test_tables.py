@@ -5,10 +5,9 @@ import json
 
 import pytest
 
-from lfbm_jax import tables
 from lfbm_jax.errors import UserError
 from lfbm_jax.reports import paper
-from lfbm_jax.runs import recorded, workdir
+from lfbm_jax.runs import recorded, tables, workdir
 from tests.builders import experiment
 
 LONG = 10**6  # Iterations: more than the authors' checkpoints had.

@@ -1,0 +1,176 @@
+"""One run: trained and evaluated in its work directory, from wherever it stopped.
+
+`figures.json` of a work directory is written last: what stands there decides whether a run is done.
+"""
+
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from lfbm_jax.costs.describe import describe
+from lfbm_jax.data import prepare
+from lfbm_jax.devices import distributed
+from lfbm_jax.errors import UserError
+from lfbm_jax.files import atomic
+from lfbm_jax.images.cache import Cache
+from lfbm_jax.runs import build, crash, evaluate, logs, restore, train, workdir
+from lfbm_jax.runs.recorded import FIGURES, minutes_per_epoch
+from lfbm_jax.trained.api import TrainedModel
+
+REPEATS = 5  # timed calls
+_NETWORKS = ("prior", "generator", "inference")
+
+
+def run(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, profile_calls: int = 0
+) -> list[pathlib.Path]:
+    """Trains and evaluates a run to its end; returns the paths of reports and their pictures.
+
+    Args:
+        config: the whole config, checked.
+        folder: its work directory, made here or left by an interrupted run of this config.
+        profile_calls: how many host calls of training to write a trace of.
+
+    Raises:
+        UserError: the config makes no model, its data cannot be had, or the folder is another's.
+        Interrupted, FloatingPointError: see `train.train`.
+    """
+    model = build.model(config)
+    data = _prepared(config)
+    claim(config, folder)
+    logs.write_to(folder)
+    with crash.reported(folder, config):
+        trained = train.train(config, model, data, folder, profile_calls)
+        found, paths = evaluate.evaluate(trained, data, folder)
+        _write(found, config, folder)
+    return paths
+
+
+def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+    """Makes the folder the work directory of a config, if only by writing its `config.json`.
+
+    From then on `lfbm_jax.main --workdir=FOLDER` is the command of the run.
+
+    Raises:
+        UserError: the folder is the work directory of another config, or cannot be written.
+    """
+    distributed.everywhere(lambda: workdir.claim(folder, config))
+
+
+def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, float] | None:
+    """The figures of a run that is done; None where it is not done with this very config.
+
+    Returns:
+        Those of all tasks by names such as "reconstruct/mse" and, of averaged parameters,
+        "reconstruct_averaged/mse"; what `add_costs` adds.
+
+    Raises:
+        UserError: `figures.json` is damaged.
+    """
+    path = folder / FIGURES
+    try:
+        done = json.loads(path.read_text(encoding="utf-8"))
+        own, found = done["config"], done["figures"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): move it elsewhere, run again") from error
+    return found if workdir.upgraded(own, folder) == workdir.plain(config) else None
+
+
+def restored(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, step: int | None = None
+) -> TrainedModel:
+    """The trained model of a work directory that was made with this config.
+
+    Args:
+        config: only such settings may differ as do not change what a training step computes.
+        folder: the work directory.
+        step: of the checkpoint; None for the newest.
+
+    Raises:
+        UserError: no run is there, or one of another config, or there is no such checkpoint.
+    """
+
+    def there_is_a_run() -> None:
+        if distributed.is_first():
+            workdir.read_config(folder)
+
+    distributed.everywhere(there_is_a_run)
+    claim(config, folder)
+    logs.write_to(folder)
+    return restore.trained(config, build.model(config), folder, step)
+
+
+def evaluated(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, step: int | None = None
+) -> list[pathlib.Path]:
+    """Runs the tasks on a checkpoint; returns the paths of reports and their pictures.
+
+    Args and errors as for `restored`.
+    """
+    trained = restored(config, folder, step)
+    data = _prepared(config)
+    with crash.reported(folder, config):
+        _, paths = evaluate.evaluate(trained, data, folder)
+    return paths
+
+
+def add_costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, float]:
+    """Measures what a model costs, while nothing else runs, and adds it to the run's figures.
+
+    Returns:
+        All figures of the run, with `parameters`, `time/milliseconds_to_sample` and
+        `time/milliseconds_to_infer` (of a training batch; calls that compile are not timed), and
+        `time/minutes_an_epoch`, where training logged it.
+
+    Raises:
+        UserError: the run is not done.
+    """
+    found = figures(config, folder) if distributed.is_first() else {}
+    if found is None:
+        raise UserError(f"--workdir={folder}: no run is done there with this config; train first")
+    trained = restored(config, folder)
+    batch = config.train.batch_size
+    images = _prepared(config).train.spread(batch)
+    networks = describe(config, trained.model)
+    with crash.reported(folder, config):
+        found |= {
+            "parameters": sum(networks[n]["parameters"] for n in _NETWORKS),
+            "time/milliseconds_to_sample": _milliseconds(lambda: trained.sample(batch, 0, batch)),
+            "time/milliseconds_to_infer": _milliseconds(
+                lambda: trained.infer(images, 0, batch, training_settings=True)
+            ),
+            "time/minutes_an_epoch": minutes_per_epoch(folder, batch),
+        }
+        _write(found, config, folder)
+    return found
+
+
+def _prepared(config: ml_collections.ConfigDict) -> Cache:
+    return distributed.first_before_others(lambda: prepare(config.data))
+
+
+def _write(
+    found: dict[str, float], config: ml_collections.ConfigDict, folder: pathlib.Path
+) -> None:
+    """Writes `figures.json`, whole or not at all."""
+    content = {"config": workdir.plain(config), "figures": found}
+    with atomic.replacing(folder / FIGURES) as temporary:
+        temporary.write_text(json.dumps(content, default=float) + "\n", encoding="utf-8")
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    """The median time of a call after its first."""
+    call()
+    times = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - begin))
+    return statistics.median(times)

@@ -1,0 +1,39 @@
+"""What the command line gives to several commands: --config and --workdir, each defined once."""
+
+import pathlib
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from lfbm_jax.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "the work directory, or the folder of those that the command makes"
+)
+MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
+
+
+def config() -> ml_collections.ConfigDict:
+    """--config with its variants and overrides; UserError where it is not given."""
+    if CONFIG.value is None:
+        raise UserError(MISSING)
+    return CONFIG.value
+
+
+def config_file() -> tuple[str, str]:
+    """The file that --config names, and the variants behind the colon, "" for none."""
+    path, _, variants = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return path, variants
+
+
+def overrides() -> dict[str, Any]:
+    """The settings that flags such as --config.train.num_steps=50 change, by their dotted names."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
+
+
+def workdir(default: str) -> pathlib.Path:
+    """--workdir, or the default where it is not given."""
+    return pathlib.Path(WORKDIR.value or default)

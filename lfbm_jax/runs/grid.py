@@ -1,0 +1,218 @@
+"""Many runs: a list of them completed, in this process or in others, resumed, or printed.
+
+`compare`, `anomaly` and `sweep` differ in how they list runs and in what they make of the figures.
+A run is done where `experiment.figures` finds its figures. A run in a process of its own is
+`lfbm_jax.main --workdir=FOLDER`, which reads the config that was put there beforehand.
+"""
+
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import ml_collections
+from absl import flags
+from tqdm import tqdm
+
+from lfbm_jax.data import prepare
+from lfbm_jax.errors import Interrupted, UserError
+from lfbm_jax.runs import build, cli, configuration, experiment, given
+
+POLL_SECONDS = 0.2
+MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+NEWER_MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"  # JAX refuses both at once.
+MEMORY_FOR_JOBS = 0.9  # of a GPU's memory, shared by the runs on it
+# What is done with a run, by the mode of `lfbm_jax.main` that does it.
+WORK = {"train": experiment.run, "costs": experiment.add_costs}
+
+JOBS = flags.DEFINE_integer(
+    "jobs",
+    0,
+    "runs at a time, each in a process of its own; 0: one after another in this process",
+    lower_bound=0,
+)
+DEVICES = flags.DEFINE_list(
+    "devices", [], "GPUs, each for one process at a time: --jobs=2 --devices=0,1"
+)
+PRINT_COMMANDS = flags.DEFINE_bool(
+    "print_commands", False, "only print the commands of the runs to do, one per line"
+)
+flags.adopt_module_key_flags(given)
+
+
+class Run(NamedTuple):
+    """One run of a list.
+
+    Attributes:
+        name: how the terminal calls it.
+        config: the whole config.
+        folder: the work directory, of no other run.
+    """
+
+    name: str
+    config: ml_collections.ConfigDict
+    folder: pathlib.Path
+
+    def figures(self) -> dict[str, float] | None:
+        """The figures of the run by names such as "reconstruct/mse"; None where it is not done."""
+        return experiment.figures(self.config, self.folder)
+
+    def command(self, mode: str = "train") -> list[str]:
+        """What does it in a process, once `experiment.claim` has put the config into the folder."""
+        command = [sys.executable, "-m", "lfbm_jax.main", f"--workdir={self.folder}"]
+        return command if mode == "train" else [*command, f"--mode={mode}"]
+
+
+def complete(
+    runs: Sequence[Run],
+    conclude: Callable[[list[Run]], list[pathlib.Path]],
+    with_costs: bool = False,
+) -> None:
+    """Does what is left to do of the runs, then what is to be made of their figures.
+
+    With --print_commands the commands of the runs to do are printed, and nothing more is done. Ends
+    the process with status 1 where a run failed; the others have been done all the same.
+
+    Args:
+        runs: in this order.
+        conclude: writes tables and plots of the runs that are done; returns their paths.
+        with_costs: whether to measure parameters and times of every model (`experiment.add_costs`),
+            one at a time, when nothing else runs any more.
+
+    Raises:
+        UserError: before any training, where a config makes no model, its data cannot be had, or
+            its folder is another run's.
+        Interrupted, KeyboardInterrupt: the runs at work have been told to save.
+    """
+    jobs, devices = JOBS.value, DEVICES.value
+    if devices and not 0 < jobs <= len(devices):
+        raise UserError(f"--devices={','.join(devices)}: give --jobs from 1 to {len(devices)}")
+    if jobs or PRINT_COMMANDS.value:
+        # The runs alone may take an accelerator's memory.
+        jax.config.update("jax_platforms", "cpu")
+    _check(runs, in_this_process=not (jobs or PRINT_COMMANDS.value))
+    to_do = [run for run in runs if run.figures() is None]
+    if not PRINT_COMMANDS.value:
+        for run in to_do:
+            prepare(run.config.data)
+    for run in to_do:
+        experiment.claim(run.config, run.folder)
+    if PRINT_COMMANDS.value:
+        print("\n".join(shlex.join(run.command()) for run in to_do))
+        return
+    for run in runs:
+        if run.figures() is not None:
+            print(f"done before: {run.folder}", flush=True)
+    failed = _carry_out(to_do, "train", jobs)
+    done = [run for run in runs if run.figures() is not None]
+    if with_costs:
+        unknown = [run for run in done if "parameters" not in run.figures()]
+        failed |= _carry_out(unknown, "costs", min(1, jobs))
+    paths = conclude(done) if done else []
+    print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", flush=True)
+    if failed:
+        sys.exit(1)
+
+
+def environment(device: str | None, jobs: int) -> dict[str, str]:
+    """The variables of a run that is one of `jobs` at a time on its device.
+
+    JAX would take three quarters of a GPU's memory for each. What the user sets is left alone.
+    """
+    variables = os.environ | {"XLA_FLAGS": cli.XLA_FLAGS}  # Whether it is deterministic, it says.
+    if device is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = device
+    if jobs > 1 and NEWER_MEMORY_FRACTION not in variables:
+        variables.setdefault(MEMORY_FRACTION, f"{MEMORY_FOR_JOBS / jobs:.3f}")
+    return variables
+
+
+def _check(runs: Sequence[Run], in_this_process: bool) -> None:
+    """Raises UserError where the list cannot be carried out."""
+    folders = set()
+    for run in runs:
+        try:
+            configuration.check(run.config)
+            build.model(run.config)
+        except UserError as error:
+            raise UserError(f"run {run.name}: {error}") from error
+        if run.folder in folders:
+            raise UserError(f"run {run.name} is listed twice")
+        folders.add(run.folder)
+        if in_this_process and run.config.deterministic != given.config().deterministic:
+            raise UserError(
+                f"run {run.name}: deterministic={run.config.deterministic} needs a process of its"
+                " own: use --jobs=1"
+            )
+
+
+def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
+    """Works on the runs; returns why by the names of those that failed."""
+    if not runs:
+        return {}
+    if jobs:
+        return _in_processes(runs, mode, (DEVICES.value or [None] * jobs)[:jobs])
+    failed = {}
+    for number, run in enumerate(runs, start=1):
+        print(f"{mode} {run.name}, {number} of {len(runs)} ...", flush=True)
+        try:
+            WORK[mode](run.config, run.folder)
+        except Interrupted:
+            raise
+        except Exception as error:  # As in a process of its own: the other runs are done.
+            expected = isinstance(error, UserError | FloatingPointError)
+            reason = str(error) if expected else f"{type(error).__name__}: {error}"
+            failed[run.name] = " ".join(reason.split())
+            print(f"failed: {failed[run.name]}", file=sys.stderr, flush=True)
+    return failed
+
+
+def _in_processes(runs: list[Run], mode: str, devices: list[str | None]) -> dict[str, str]:
+    """The same, one run at a time on each device; at an interruption they are told to save."""
+    waiting, free, failed = runs[::-1], list(devices), {}
+    running: dict[subprocess.Popen, tuple[Run, str | None]] = {}
+    usual = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    bar = tqdm(total=len(runs), desc=mode, unit="run", dynamic_ncols=True)
+    try:
+        while waiting or running:
+            while waiting and free:
+                run, device = waiting.pop(), free.pop(0)
+                running[_start(run, mode, device, devices.count(device))] = (run, device)
+            for process in [p for p in running if p.poll() is not None]:
+                run, device = running.pop(process)
+                free.append(device)
+                if process.returncode:
+                    failed[run.name] = f"{run.folder / 'log.txt'} says why"
+                bar.update()
+            time.sleep(POLL_SECONDS)
+    finally:
+        bar.close()
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+        signal.signal(signal.SIGTERM, usual)
+    return failed
+
+
+def _start(run: Run, mode: str, device: str | None, jobs: int) -> subprocess.Popen:
+    """Starts a run whose output goes to its `log.txt`."""
+    # Even where a SIGKILL ends this process, its runs are told to save (Linux's util-linux).
+    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
+        return subprocess.Popen(
+            [*guard, *run.command(mode)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment(device, jobs),
+        )
