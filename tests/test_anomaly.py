@@ -1,53 +1,22 @@
-"""The driver of Table 4: which runs there are, and that those with a report are passed over."""
+"""Table 4: which runs there are, and the command on made-up images."""
 
 import json
 
 import pytest
 
 from lfbm_jax import anomaly
-from lfbm_jax.errors import UserError
 from tests.builders import experiment
 
 
 def test_every_run_holds_out_its_digit_and_has_its_seed(tmp_path):
     config = experiment("mnist_anomaly")
-    runs = {
-        str(folder.relative_to(tmp_path)): run
-        for folder, run in anomaly.each_run(config, [4, 0], 2, tmp_path)
-    }
+    runs = {run.name: run for run in anomaly.each_run(config, [4, 0], 2, tmp_path)}
     names = ["digit-4/seed-0", "digit-0/seed-0", "digit-4/seed-1", "digit-0/seed-1"]
     assert list(runs) == names
-    assert [run.data.exclude_labels for run in runs.values()] == [(4,), (0,), (4,), (0,)]
-    assert [run.seed for run in runs.values()] == [0, 0, 1, 1]
+    assert [run.folder for run in runs.values()] == [tmp_path / name for name in names]
+    assert [run.config.data.exclude_labels for run in runs.values()] == [(4,), (0,), (4,), (0,)]
+    assert [run.config.seed for run in runs.values()] == [0, 0, 1, 1]
     assert config.data.exclude_labels == (1,), "the given config is left alone"
-
-
-def test_runs_with_a_report_are_passed_over(tmp_path, monkeypatch):
-    trained = []
-
-    def evaluate(config, data, folder):
-        assert data == f"without {config.data.exclude_labels}", "every digit has its own splits"
-        trained.append((config.data.exclude_labels, config.seed))
-        (folder / "reports").mkdir()
-        (folder / "reports" / "anomaly.json").write_text(json.dumps({}))
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(anomaly.train, "train", lambda config, built, data, folder: config)
-    monkeypatch.setattr(anomaly.evaluate, "evaluate", evaluate)
-    monkeypatch.setattr(anomaly, "prepare", lambda data: f"without {data.exclude_labels}")
-    runs = list(anomaly.each_run(experiment("mnist_anomaly"), [1, 7], 2, tmp_path))
-    with pytest.raises(KeyboardInterrupt):
-        anomaly.run_all(runs)
-    assert trained == [((1,), 0), ((7,), 0)]
-    anomaly.run_all(runs)
-    assert trained[2:] == [((1,), 1), ((7,), 1)]
-    anomaly.run_all(runs)
-    assert len(trained) == 4
-    with pytest.raises(UserError, match="sigma"):
-        config = experiment("mnist_anomaly")
-        config.model.sigma *= 2
-        anomaly.run_all(list(anomaly.each_run(config, [1], 1, tmp_path)))
 
 
 @pytest.mark.slow

@@ -1,10 +1,52 @@
-"""The comparison of models, through the command line, on made-up images."""
+"""The comparison of models: their configs, and the command line on made-up images."""
 
 import json
+import sys
 
 import pytest
+from absl.testing import flagsaver
 
-from lfbm_jax.compare import table
+from lfbm_jax import main
+from lfbm_jax.compare import BUDGET, TABLE_1, plan, table
+from lfbm_jax.runs import cli, experiment, given
+
+
+@pytest.fixture
+def read_config(monkeypatch):
+    """read_config(get, *flags) -> the config that a command reads from its command line by `get`,
+    and what `then` makes of it."""
+
+    def read_config(get, *flags, then=lambda config: None):
+        monkeypatch.setattr(sys, "argv", ["command", *flags])
+        found = []
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            cli.run(lambda config: found.extend((config, then(config))), get)
+        assert not ended.value.code
+        return found
+
+    return read_config
+
+
+def test_models_share_generator_budget_and_overrides_and_a_process_reads_the_very_config(
+    read_config, tmp_path
+):
+    overrides = {"train.num_steps": 7, "inference.step_size": 0.123, "tasks": ("reconstruct",)}
+    plain, runs = read_config(
+        given.config,
+        "--config=configs/digits.py",
+        *(f"--config.{key}={value}" for key, value in overrides.items()),
+        then=lambda config: plan(config, ["table1"], tmp_path),
+    )
+    assert [run.name for run in runs] == [*TABLE_1]
+    assert len({json.dumps(run.config.to_dict()) for run in runs}) == len(runs)
+    for run in runs:
+        assert run.config.generator.to_dict() == plain.generator.to_dict()
+        assert [run.config.train[key] for key in BUDGET] == [plain.train[key] for key in BUDGET]
+        assert run.config.train.num_steps == 7 and run.config.tasks == ("reconstruct",)
+        experiment.claim(run.config, run.folder)
+        there, _ = read_config(main._config, f"--workdir={run.folder}")
+        assert repr(there.to_dict()) == repr(run.config.to_dict())
+        assert there.is_locked == run.config.is_locked
 
 
 def test_table_has_a_row_for_every_figure_of_any_model():
@@ -31,6 +73,11 @@ def test_models_are_compared_and_taken_up_one_by_one(compare, tmp_path):
     folder = tmp_path / "runs"
     compare("prior=gaussian")
     first = json.loads((folder / "compare.json").read_text())
+    # As the version before wrote it: with fewer settings, and costs beside the tasks' figures.
+    path = folder / "prior-gaussian" / "figures.json"
+    done = json.loads(path.read_text())
+    del done["config"]["train"]["microbatch_size"]
+    path.write_text(json.dumps(done))
     again = compare("prior=gaussian,prior=gaussian+inference=langevin")
     assert again.stdout.count("done before") == 1
     results = json.loads((folder / "compare.json").read_text())

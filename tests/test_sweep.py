@@ -1,4 +1,4 @@
-"""A sweep through the command line: planned, killed, gone on with, finished."""
+"""A sweep: its runs, and through the command line killed, resumed, finished."""
 
 import csv
 import signal
@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from lfbm_jax import sweep
 from lfbm_jax.errors import UserError
-from lfbm_jax.sweep import parse_grid
-from tests.builders import small_config
+from lfbm_jax.runs import workdir
+from lfbm_jax.sweep import parse_grid, plan
+from tests.builders import experiment, small_config
 
 GRID = "inference.num_steps=1,2;inference.step_size=0.1"
 
@@ -38,6 +38,23 @@ def test_mistakes_in_a_grid_are_named(text, message):
         parse_grid(text, small_config())
 
 
+def test_every_run_has_its_settings_and_seed_and_nothing_else_of_its_own(tmp_path):
+    config = experiment("digits")
+    grid = {"inference.num_steps": [10, 20], "precision": ["bfloat16"]}
+    points = plan(config, grid, 2, tmp_path)
+    assert [(p.settings["inference.num_steps"], p.seed) for p in points] == [
+        (10, 0), (10, 1), (20, 0), (20, 1)
+    ]  # fmt: skip
+    plain = workdir.flat(config.to_dict())
+    for settings, seed, run in points:
+        own = workdir.flat(run.config.to_dict())
+        assert own == plain | settings | {"seed": seed}
+        assert run.folder.parent == tmp_path
+    assert plain == workdir.flat(config.to_dict()), "the given config is left alone"
+    with pytest.raises(UserError, match=r"--grid: .*num_steps"):
+        plan(config, {"inference.num_steps": ["many"]}, 1, tmp_path)
+
+
 @pytest.fixture
 def command(tmp_path):
     main = [sys.executable, "-m", "lfbm_jax.sweep", "--config=configs/digits.py:smoke"]
@@ -45,29 +62,14 @@ def command(tmp_path):
     return [*main, *flags, f"--config.data.cache_dir={tmp_path / 'cache'}"]
 
 
-def test_jobs_on_one_device_share_its_memory(monkeypatch):
-    for name in (sweep.MEMORY_FRACTION, sweep.NEWER_MEMORY_FRACTION):
-        monkeypatch.delenv(name, raising=False)
-    alone, shared, everywhere = (
-        sweep.environment(*given) for given in (("1", 1), ("0", 3), (None, 2))
-    )
-    assert sweep.MEMORY_FRACTION not in alone and alone["CUDA_VISIBLE_DEVICES"] == "1"
-    assert shared[sweep.MEMORY_FRACTION] == "0.300" and shared["CUDA_VISIBLE_DEVICES"] == "0"
-    assert everywhere[sweep.MEMORY_FRACTION] == "0.450"
-    monkeypatch.setenv(sweep.MEMORY_FRACTION, "0.2")
-    assert sweep.environment("0", 3)[sweep.MEMORY_FRACTION] == "0.2"
-    monkeypatch.delenv(sweep.MEMORY_FRACTION)
-    monkeypatch.setenv(sweep.NEWER_MEMORY_FRACTION, "0.2")
-    assert sweep.MEMORY_FRACTION not in sweep.environment("0", 3)
-
-
-def test_commands_are_printed_for_job_arrays(command, run_python):
+def test_commands_are_printed_for_job_arrays(command, run_python, tmp_path):
     done = run_python([*command[1:], "--seeds=2", "--print_commands"])
     lines = done.stdout.splitlines()
     assert len(lines) == 4
-    assert all("-m lfbm_jax.main --config=configs/digits.py:smoke" in line for line in lines)
-    for flag in ("inference.num_steps=2", "inference.step_size=0.1", "seed=1"):
-        assert f"--config.{flag}" in lines[3]
+    folder = tmp_path / "sweep" / "inference.num_steps-2_inference.step_size-0.1_seed-1"
+    assert lines[3].endswith(f"-m lfbm_jax.main --workdir={folder}")
+    config = workdir.load_config(folder)
+    assert (config.inference.num_steps, config.inference.step_size, config.seed) == (2, 0.1, 1)
 
 
 def test_a_grid_without_a_model_is_one_line_before_anything_runs(command, run_python, tmp_path):
@@ -78,8 +80,9 @@ def test_a_grid_without_a_model_is_one_line_before_anything_runs(command, run_py
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jobs", (0, 1))
 @pytest.mark.parametrize("signum", (signal.SIGKILL, signal.SIGTERM))
-def test_a_killed_sweep_goes_on(signum, command, python_environment, repo, tmp_path):
+def test_a_killed_sweep_resumes(signum, jobs, command, python_environment, repo, tmp_path):
     """The first run is finished when the sweep dies in the second; only that one runs again."""
     sweep = tmp_path / "sweep"
     first, second = (
@@ -87,22 +90,25 @@ def test_a_killed_sweep_goes_on(signum, command, python_environment, repo, tmp_p
     )
     # Long enough that the signal comes while it trains.
     command = [*command, "--config.train.num_steps=2000", "--config.train.checkpoint_every=100"]
-    with subprocess.Popen(
-        command, cwd=repo, env=python_environment(), stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            wait_for(second / "checkpoints" / "100")
-            process.send_signal(signum)
-            assert process.wait(timeout=60) == (-9 if signum == signal.SIGKILL else 143)
-        finally:
-            process.kill()
-    wait_for_end_of_writing(second / "log.txt")
-    assert "saved at step" in (second / "log.txt").read_text()
-    report = first / "reports" / "reconstruct.json"
-    written = report.stat().st_mtime_ns
-    subprocess.run(command, cwd=repo, env=python_environment(), check=True)
+    command.append(f"--jobs={jobs}")
+    log = second / "log.txt" if jobs else tmp_path / "terminal"
+    with (tmp_path / "terminal").open("w") as terminal:
+        options = {"cwd": repo, "env": python_environment(), "stdout": terminal}
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, **options) as process:
+            try:
+                wait_for(second / "checkpoints" / "100")
+                process.send_signal(signum)
+                assert process.wait(timeout=60) == (-9 if signum == signal.SIGKILL else 143)
+            finally:
+                process.kill()
+        if jobs or signum == signal.SIGTERM:
+            wait_for_end_of_writing(log)
+            assert "saved at step" in log.read_text()
+        report = first / "reports" / "reconstruct.json"
+        written = report.stat().st_mtime_ns
+        subprocess.run(command, check=True, **options)
     assert report.stat().st_mtime_ns == written
-    assert "resuming from step" in (second / "log.txt").read_text()
+    assert "resuming from step" in log.read_text()
     with (sweep / "reconstruct.mse.csv").open() as file:
         rows = list(csv.reader(file))
     assert [row[0] for row in rows] == ["inference.num_steps", "1", "2"]

@@ -15,6 +15,7 @@ from lfbm_jax.layers import precision
 from lfbm_jax.runs import configuration, logs
 
 USAGE_ERROR = 2
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 XLA_FLAGS = os.environ.get("XLA_FLAGS", "")  # the user's, before `begin` adds to them
 
 
@@ -43,8 +44,12 @@ def set_determinism(config: ml_collections.ConfigDict) -> None:
     before that.
     """
     if config.deterministic:
-        flags_of_xla = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags_of_xla} --xla_gpu_deterministic_ops=true".strip()
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
+
+
+def is_deterministic() -> bool:
+    """Whether XLA has been told so in this process."""
+    return DETERMINISTIC in os.environ.get("XLA_FLAGS", "")
 
 
 def keep_compiled_programs() -> None:
