@@ -30,7 +30,7 @@ def read_config(monkeypatch):
 def test_models_share_generator_budget_and_overrides_and_a_process_reads_the_very_config(
     read_config, tmp_path
 ):
-    overrides = {"train.num_steps": 7, "inference.step_size": 0.123, "tasks": ("reconstruct",)}
+    overrides = {"train.num_steps": 7, "model.sigma": 0.123, "tasks": ("reconstruct",)}
     plain, runs = read_config(
         given.config,
         "--config=configs/digits.py",
