@@ -1,6 +1,7 @@
-"""One run: trained and evaluated in its work directory, from wherever it stopped.
+"""One run: claims its work directory, builds, trains and evaluates, from wherever it stopped.
 
-`figures.json` of a work directory is written last: what stands there decides whether a run is done.
+The last file that a run writes is `figures.json`, its config and all its figures. A run is done if
+and only if that file is there and holds its config.
 """
 
 import json
@@ -66,8 +67,8 @@ def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str
     """The figures of a run that is done; None where it is not done with this very config.
 
     Returns:
-        Those of all tasks by names such as "reconstruct/mse" and, of averaged parameters,
-        "reconstruct_averaged/mse"; what `add_costs` adds.
+        Those of all tasks by names such as "reconstruct/mse" and, for averaged parameters,
+        "reconstruct_averaged/mse"; also those of `add_costs`, if it was called.
 
     Raises:
         UserError: `figures.json` is damaged.
@@ -122,7 +123,9 @@ def evaluated(
 
 
 def add_costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, float]:
-    """Measures what a model costs, while nothing else runs, and adds it to the run's figures.
+    """Measures what the model of a run that is done costs, and adds it to the run's figures.
+
+    The times are worth something only where nothing else runs on the machine.
 
     Returns:
         All figures of the run, with `parameters`, `time/milliseconds_to_sample` and

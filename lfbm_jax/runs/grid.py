@@ -1,8 +1,9 @@
-"""Many runs: a list of them completed, in this process or in others, resumed, or printed.
+"""Many runs: completes a list of them, in this process or in others, or prints their commands.
 
-`compare`, `anomaly` and `sweep` differ in how they list runs and in what they make of the figures.
-A run is done where `experiment.figures` finds its figures. A run in a process of its own is
-`lfbm_jax.main --workdir=FOLDER`, which reads the config that was put there beforehand.
+`compare`, `anomaly` and `sweep` differ only in how they list runs and in what they write about
+them. A run is done once `experiment.figures` finds its figures. In a process of its own a run is
+`lfbm_jax.main --workdir=FOLDER`: `complete` has put the config into the folder, so that the process
+reads the very config that was planned, whatever flags could say.
 """
 
 import os
@@ -65,7 +66,7 @@ class Run(NamedTuple):
         return experiment.figures(self.config, self.folder)
 
     def command(self, mode: str = "train") -> list[str]:
-        """What does it in a process, once `experiment.claim` has put the config into the folder."""
+        """The command of the run, once `experiment.claim` has put its config into the folder."""
         command = [sys.executable, "-m", "lfbm_jax.main", f"--workdir={self.folder}"]
         return command if mode == "train" else [*command, f"--mode={mode}"]
 
@@ -75,21 +76,23 @@ def complete(
     conclude: Callable[[list[Run]], list[pathlib.Path]],
     with_costs: bool = False,
 ) -> None:
-    """Does what is left to do of the runs, then what is to be made of their figures.
+    """Completes the runs that are not done yet, then writes what all of them found.
 
-    With --print_commands the commands of the runs to do are printed, and nothing more is done. Ends
-    the process with status 1 where a run failed; the others have been done all the same.
+    A run that fails stops no other; the process then ends with status 1. With --print_commands the
+    work directories are made, the commands of the runs that are not done are printed, and nothing
+    else happens.
 
     Args:
-        runs: in this order.
+        runs: in the order in which they are started.
         conclude: writes tables and plots of the runs that are done; returns their paths.
-        with_costs: whether to measure parameters and times of every model (`experiment.add_costs`),
-            one at a time, when nothing else runs any more.
+        with_costs: whether parameters and times of every model are measured
+            (`experiment.add_costs`), one model at a time after all training, so that the machine is
+            idle.
 
     Raises:
         UserError: before any training, where a config makes no model, its data cannot be had, or
-            its folder is another run's.
-        Interrupted, KeyboardInterrupt: the runs at work have been told to save.
+            its folder is the work directory of another config.
+        Interrupted, KeyboardInterrupt, SystemExit: a signal came; the runs at work have saved.
     """
     jobs, devices = JOBS.value, DEVICES.value
     if devices and not 0 < jobs <= len(devices):
@@ -105,7 +108,8 @@ def complete(
     for run in to_do:
         experiment.claim(run.config, run.folder)
     if PRINT_COMMANDS.value:
-        print("\n".join(shlex.join(run.command()) for run in to_do))
+        for run in to_do:
+            print(shlex.join(run.command()))
         return
     for run in runs:
         if run.figures() is not None:
@@ -115,8 +119,8 @@ def complete(
     if with_costs:
         unknown = [run for run in done if "parameters" not in run.figures()]
         failed |= _carry_out(unknown, "costs", min(1, jobs))
-    paths = conclude(done) if done else []
-    print("\n".join(["done; look at", *(f"  {path}" for path in paths)]), flush=True)
+    if done:
+        print("\n".join(["done; look at", *(f"  {path}" for path in conclude(done))]), flush=True)
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", flush=True)
     if failed:
@@ -124,11 +128,12 @@ def complete(
 
 
 def environment(device: str | None, jobs: int) -> dict[str, str]:
-    """The variables of a run that is one of `jobs` at a time on its device.
+    """The variables of a process that is one of `jobs` at a time on its device.
 
     JAX would take three quarters of a GPU's memory for each. What the user sets is left alone.
     """
-    variables = os.environ | {"XLA_FLAGS": cli.XLA_FLAGS}  # Whether it is deterministic, it says.
+    # Without what this process's own config added: the run's config decides for the run.
+    variables = os.environ | {"XLA_FLAGS": cli.XLA_FLAGS}
     if device is not None:
         variables["CUDA_VISIBLE_DEVICES"] = device
     if jobs > 1 and NEWER_MEMORY_FRACTION not in variables:
@@ -153,7 +158,7 @@ def _check(runs: Sequence[Run], in_this_process: bool) -> None:
 
 
 def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
-    """Works on the runs; returns why by the names of those that failed."""
+    """Does one kind of work on all runs; returns {name: reason} of those that failed."""
     if not runs:
         return {}
     if jobs:
@@ -174,7 +179,7 @@ def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
 
 
 def _in_processes(runs: list[Run], mode: str, devices: list[str | None]) -> dict[str, str]:
-    """The same, one run at a time on each device; at an interruption they are told to save."""
+    """The same in processes, one at a time per device; a signal ends it once all have saved."""
     waiting, free, failed = runs[::-1], list(devices), {}
     running: dict[subprocess.Popen, tuple[Run, str | None]] = {}
     usual = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
