@@ -103,8 +103,8 @@ def complete(
     _check(runs, in_this_process=not (jobs or PRINT_COMMANDS.value))
     to_do = [run for run in runs if run.figures() is None]
     if not PRINT_COMMANDS.value:
-        for run in to_do:
-            prepare(run.config.data)
+        for data in {repr(run.config.data): run.config.data for run in to_do}.values():
+            prepare(data)
     for run in to_do:
         experiment.claim(run.config, run.folder)
     if PRINT_COMMANDS.value:

@@ -11,7 +11,7 @@ import time
 import pytest
 from absl.testing import flagsaver
 
-from lfbm_jax.errors import Interrupted
+from lfbm_jax.errors import Interrupted, UserError
 from lfbm_jax.runs import cli, experiment, grid, workdir
 from tests.builders import small_config
 
@@ -159,9 +159,14 @@ def test_a_signal_tells_the_processes_at_work_to_save(signum, runs, does, monkey
         if sum(line[0] == "hangs" for line in said(runs)) == 2:
             os.kill(os.getpid(), signum)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(grid.time, "sleep", signal_once_both_hang)
-        assert complete(runs, "--jobs=2") == (128 + signum, [])
+    usual = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background ignores it.
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(grid.time, "sleep", signal_once_both_hang)
+            assert complete(runs, "--jobs=2") == (128 + signum, [])
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert sorted(line[2] for line in said(runs) if line[0] == "saved") == ["b", "c"]
     assert [run.figures() is None for run in runs] == [False, True, True, True]
     does.clear()
@@ -200,6 +205,23 @@ def test_a_mistake_in_any_run_is_one_line_before_anything_is_done(flags, runs, d
         assert not (root / "a" / "figures.json").exists() and said(runs) == []
         if not root.exists():
             experiment.claim(other, root / "b")
+
+
+@pytest.mark.parametrize("jobs", (0, 2))
+def test_all_data_are_prepared_once_before_anything_is_done(jobs, runs, does, monkeypatch, capsys):
+    runs[3].config.unlock().data.exclude_labels = (7,)
+    asked_for = []
+
+    def prepare(data):
+        asked_for.append(data.exclude_labels)
+        if data.exclude_labels:
+            raise UserError("no label 7")
+
+    monkeypatch.setattr(grid, "prepare", prepare)
+    assert complete(runs, f"--jobs={jobs}") == (2, [])
+    assert "error: no label 7" in capsys.readouterr().err
+    assert asked_for == [(), (7,)]
+    assert not runs[0].folder.exists()
 
 
 def test_devices_need_as_many_jobs_and_determinism_a_process(runs, does, capsys):
