@@ -134,6 +134,7 @@ def test_other_modes_are_converted_where_asked(prepare, tmp_path, capsys, backgr
 @pytest.mark.parametrize("settings", [{"channels": 1}, {"channels": 3, "convert": True}])
 def test_sixteen_bits_are_scaled_to_eight(prepare, tmp_path, settings, capsys):
     levels = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
+    levels[0, 1:5] = 128, 129, 65406, 65407  # On both sides of where rounding turns.
     (stored,) = prepare(write(tmp_path / "folder", {"a.png": encoded(levels)}),
                         **settings).train.images
     np.testing.assert_array_equal(stored[..., -1], np.round(levels / 65535 * 255))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lfbm_jax.data import prepare
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import Misfit, UserError
 from lfbm_jax.images.resize import Fit
 from tests.builders import small_config
 
@@ -70,6 +70,20 @@ def test_celeba_is_cropped_and_then_resized():
     np.testing.assert_array_equal(celeba(Image.fromarray(aligned), "x"), wanted)
 
 
+@pytest.mark.parametrize("crop", ["0,0,64,64", "0,7,64,64", "36,0,64,64", "99,79,1,1"])
+def test_a_crop_may_touch_the_edges(crop):
+    pixels = photograph(0, 100, 80)
+    top, left, side, _ = map(int, crop.split(","))
+    ours = fit(image_size=side, channels=3, crop=crop)(Image.fromarray(pixels), "x")
+    np.testing.assert_array_equal(ours, pixels[top : top + side, left : left + side])
+
+
+@pytest.mark.parametrize("crop", ["37,0,64,64", "0,17,64,64"])
+def test_a_crop_that_reaches_beyond_an_image_is_refused(crop):
+    with pytest.raises(Misfit, match=rf"smaller than data\.crop='{crop}' reaches"):
+        fit(image_size=64, channels=3, crop=crop)(Image.fromarray(photograph(0, 100, 80)), "x")
+
+
 @pytest.mark.parametrize(("side", "size"), [(128, 64), (100, 64), (1024, 256), (28, 32), (20, 64)])
 def test_the_filter_is_the_antialiased_triangle(side, size):
     """Within the rounding of two passes of 8 bits each: one level."""
@@ -97,6 +111,10 @@ def test_enlarged_images_are_counted():
     [
         ({"background": "whit"}, "data.background='whit'"),
         ({"crop": "middle"}, "data.crop='middle'"),
+        ({"crop": "-1,0,8,8"}, "data.crop='-1,0,8,8'"),
+        ({"crop": "0,-1,8,8"}, "data.crop='0,-1,8,8'"),
+        ({"crop": "0,0,0,0"}, "data.crop='0,0,0,0'"),
+        ({"crop": "0,0,8,9"}, "data.crop='0,0,8,9'"),
         ({"channels": 4}, "data.channels=4"),
         ({"image_size": 0}, "data.image_size=0"),
     ],
