@@ -83,6 +83,7 @@ def test_pooled_splits_hold_every_image_once(few, labels):
     data, every = few
     data.update({"exclude_labels": labels, "pooled_train_share": 0.7})
     found = selection.select(every, data)
+    assert (found.train.name, found.held_out.name) == ("train", "pooled 70/30")
     normal = 240 - 24 * len(labels)
     assert len(found.train.images) == int(0.7 * normal)
     held_out = [found.held_out] + ([found.excluded] if labels else [])

@@ -70,9 +70,19 @@ READINGS = {
     "chains_steep": [
         {"train/grad_norm_log_prior": 10.0, "train/grad_norm_log_likelihood": 600.0}
     ] * 3,
-    "prior_collapsed": [{"sample/log_p_z": 5 * (3.5 - 1.42)}] * 3,
+    "prior_collapsed": [{"sample/log_p_z": 5 * (level - 1.42)} for level in (3.4, 3.6, 3.5)],
     "prior_mismatch": [{"sample/mismatch": value} for value in (6.0, 7.0, 8.0)],
     "reconstruction_stalled": [{"train/mse": 0.6 * VARIANCE}] * 11,
+}
+
+
+# What the message says of the latest of them by then.
+LAST = {
+    "chains_far": "the norm of z is 25,",
+    "chains_steep": "norm 600 of the likelihood, 10 of the prior) moves z by 2.95",
+    "prior_collapsed": "its log-determinant is 3.6 nats",
+    "prior_mismatch": "they are 1.4 nats",
+    "reconstruction_stalled": "60% of the variance",
 }
 
 
@@ -85,6 +95,7 @@ def test_readings_that_make_a_warning(problem, tmp_path):
     (found,) = health.read(tmp_path)
     assert found["problem"] == problem
     assert [found["message"]] in messages
+    assert LAST[problem] in found["message"]
     quiet = Monitor(tmp_path, config_with(), True, IMAGES)
     for step, line in enumerate(READINGS[problem]):
         better = {name: value * (0.7 if value > 0 else 1) for name, value in line.items()}

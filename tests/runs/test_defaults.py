@@ -48,7 +48,22 @@ TASKS = {
         "num_annealed": 32,
         "batch_size": 4,
     },
+    "anomaly": {"num_images": 0, "batch_size": 100, "num_chains": 1, "sigma": 0.0},
+    "classify": {"num_images": 10_000, "num_epochs": 5, "batch_size": 100},
+    "generate": {"num_images": 1000, "batch_size": 100, "fid_num_images": 50_000},  # section 4.1
+    "inpaint": {
+        "num_images": 1000,
+        "batch_size": 100,
+        "num_completions": 10,
+        "mask": "center_box",
+    },
+    "reconstruct": {"num_images": 0, "batch_size": 100},
+    "recover": {"num_images": 1000, "batch_size": 100},
 }
+
+
+def test_every_task_has_its_settings_here():
+    assert TASKS.keys() == set(build.names("tasks"))
 
 
 @pytest.mark.parametrize("name", TASKS)

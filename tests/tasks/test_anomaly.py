@@ -1,5 +1,7 @@
 """The task on a model whose densities are known: areas, base rates, which images are scored."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -229,6 +231,7 @@ def test_mistakes_are_one_line(data, change, named):
         ("data", {"exclude_labels": ()}, "data.exclude_labels"),
         ("task", {"anomaly": {"num_chains": 0}}, "num_chains=0"),
         ("task", {"anomaly": {"num_chains": 1, "sigma": -1.0}}, "sigma=-1.0"),
+        ("task", {"anomaly": {"num_chains": 1, "sigma": math.inf}}, "sigma=inf"),
     ],
 )
 def test_settings_that_make_no_sense_stop_before_training(section, change, named):

@@ -160,6 +160,7 @@ def test_figures_and_picture_of_the_task(tmp_path, monkeypatch):
 def test_mistakes_end_before_training(setting, named):
     config = small_config()
     config.tasks = ("inpaint",)
+    config.task.inpaint.num_completions = 2
     configuration.check(config)
     config.task.inpaint.update(setting)
     with pytest.raises(UserError, match=named):
