@@ -9,8 +9,8 @@ from lfbm_jax.metrics.chain_density import chain_densities
 from lfbm_jax.model import Parameters
 from tests.linear_gaussian import chain_gaps, linear_model, log_evidence, posterior
 
-SIGMA, SHAPE, D, STEP = 0.6, (2, 3, 1), 2, 0.4
-NUM_STEPS = (1, 2, 5, 40)
+SIGMA, SHAPE, D, STEP = 0.6, (2, 3, 1), 2, 0.25
+NUM_STEPS = (1, 3, 6, 40)  # Gaps of 3.3, 1.3, 0.4 and none: one step more or less shows.
 
 
 @pytest.fixture(autouse=True)

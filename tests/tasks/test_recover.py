@@ -14,6 +14,7 @@ from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.inference import langevin
 from lfbm_jax.metrics import fills
 from lfbm_jax.model import Parameters
+from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.runs import build, configuration
 from lfbm_jax.tasks import recover
@@ -59,6 +60,10 @@ def test_figures_of_the_task(tmp_path):
     assert figures.keys() == expected.keys()
     for name, value in expected.items():
         assert figures[name] == pytest.approx(value, rel=1e-9), name
+    fill = (fills.bilinear(x, visible), fills.median(x, visible))
+    shown = plots.stacked((x, x * visible, recovered, *fill))
+    saved = np.asarray(Image.open(tmp_path / "reports" / "recover_recoveries.png"))
+    np.testing.assert_array_equal(saved, shown)
 
 
 def test_a_converged_chain_recovers_by_the_mean_given_the_visible_pixels(tmp_path):
