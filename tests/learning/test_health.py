@@ -79,8 +79,7 @@ READINGS = {
 # What the message says of the latest of them by then.
 LAST = {
     "chains_far": "the norm of z is 25,",
-    "chains_steep": "norm 600 of the likelihood, 10 of the prior) moves z by 2.95 in one step; lower"
-    " inference.step_size, or raise model.sigma",
+    "chains_steep": "moves z by 2.95 in one step; lower inference.step_size, or raise model.sigma",
     "prior_collapsed": "its log-determinant is 3.6 nats",
     "prior_mismatch": "they are 1.4 nats",
     "reconstruction_stalled": "60% of the variance",
