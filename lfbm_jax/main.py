@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from lfbm_jax.costs import memory
+from lfbm_jax.costs import accelerators, memory, target
 from lfbm_jax.costs.describe import describe, parameter_table
 from lfbm_jax.data import prepare
 from lfbm_jax.devices import distributed, sharding
@@ -19,6 +19,7 @@ from lfbm_jax.metrics import fid
 from lfbm_jax.reports import plots
 from lfbm_jax.runs import build, cli, experiment, given, workdir
 
+DEVICE_BYTES = 16e9  # of a device that nothing is said about
 MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats", "costs")
 
 _MODE = flags.DEFINE_enum(
@@ -33,7 +34,17 @@ _MODE = flags.DEFINE_enum(
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
 _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lower_bound=1)
 _MEMORY_GB = flags.DEFINE_float(
-    "memory_gb", 16.0, "of a device: --mode=describe says which microbatch fits", lower_bound=0.0
+    "memory_gb",
+    None,
+    "of a device: --mode=describe says which microbatch fits [16, or the target's]",
+    lower_bound=0.0,
+)
+_TARGET = flags.DEFINE_string(
+    "target",
+    None,
+    "--mode=describe compiles the update for it: one of"
+    f" {', '.join(accelerators.NAMES)} or a file with a GPU's properties as XLA writes them; with"
+    " :N for N chips of one host, for a TPU also :4x4 and the like for a slice",
 )
 _PROFILE = flags.DEFINE_integer(
     "profile",
@@ -89,10 +100,17 @@ def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 
 def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     built = build.model(config)
-    share = sharding.shard_size(config.train.batch_size)
-    bytes_of_device = memory.estimate(config, built, share, 1e9 * _MEMORY_GB.value)
+    named = accelerators.find(_TARGET.value) if _TARGET.value else None
+    share = sharding.shard_size(config.train.batch_size, named and len(named.devices))
+    device_bytes = named.accelerator.memory_bytes if named else DEVICE_BYTES
+    if _MEMORY_GB.value is not None:
+        device_bytes = 1e9 * _MEMORY_GB.value
     print(parameter_table(built), file=sys.stderr, flush=True)  # stdout is JSON, for programs.
-    print(json.dumps(describe(config, built) | {"memory_bytes": bytes_of_device}, indent=2))
+    found = describe(config, built)
+    found["memory_bytes"] = memory.estimate(config, built, share, device_bytes)
+    if named:
+        found["target"] = target.describe(config, built, named)
+    print(json.dumps(found, indent=2))
 
 
 def _prepare(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:

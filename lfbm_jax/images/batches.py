@@ -91,7 +91,7 @@ def _pick_on_host(images: np.ndarray, index: np.ndarray) -> np.ndarray:
     return images[index]
 
 
-@functools.partial(jax.pmap, in_axes=(None, 0))
+@functools.partial(sharding.on_every_device, in_axes=(None, 0))
 def _pick_on_devices(images: jax.Array, index: jax.Array) -> jax.Array:
     return images[index]
 

@@ -5,7 +5,7 @@ the generator (Eq. 7).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,9 +26,12 @@ Metrics = dict[str, jax.Array]
 
 
 def make_update(
-    config: ml_collections.ConfigDict, model: Model, steps_per_epoch: int
+    config: ml_collections.ConfigDict,
+    model: Model,
+    steps_per_epoch: int,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, Example, int], tuple[TrainState, Metrics]]:
-    """The compiled update: several iterations of Algorithm 1 on all devices.
+    """The compiled update: several iterations of Algorithm 1 on all devices, or on these.
 
     Returns:
         A function of a replicated state (donated), examples with leading axes
@@ -39,11 +42,11 @@ def make_update(
     train_step = jax.jit(functools.partial(_train_step, config, model, steps_per_epoch))
 
     @functools.partial(
-        jax.pmap,
-        axis_name=sharding.AXIS,
+        sharding.on_every_device,
         in_axes=(None, 0, None),
         out_axes=(None, None),
         donate_argnums=(0,),
+        devices=devices,
     )
     @precision.of_networks(config)
     def update(state: TrainState, batches: Example, num_steps: jax.Array):
@@ -68,9 +71,7 @@ def compile_update(update: Callable, state: TrainState, examples: Example) -> Ca
     What compiling took is free again by then, so that a run's memory peaks at the larger of the
     two, not at their sum.
     """
-    if jax.process_count() > 1:
-        return update  # What pmap compiles ahead takes arrays of all processes, not of this one.
-    compiled = update.lower(state, examples, np.int32(1)).compile()
+    compiled = sharding.compile_ahead(update, state, examples, np.int32(1))
     host_memory.release()
     return compiled
 

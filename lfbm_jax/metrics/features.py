@@ -37,9 +37,8 @@ class Extractor:
         self.size = size
         self._batch_size = batch_size
         self._parameters = sharding.replicate(parameters)
-        self._function = jax.pmap(
+        self._function = sharding.on_every_device(
             lambda parameters, images: function(parameters, to_unit_range(images)),
-            axis_name=sharding.AXIS,
             in_axes=(None, 0),
         )
 

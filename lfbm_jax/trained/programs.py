@@ -130,6 +130,4 @@ class Programs:
     def on_devices(self, one_example: Any, in_axes: tuple = (None, 0)) -> Any:
         """Vectorised over a device's examples (the last argument), then mapped over devices."""
         precise = precision.of_networks(self._config)(one_example)
-        return jax.pmap(
-            jax.vmap(precise, in_axes=in_axes), axis_name=sharding.AXIS, in_axes=in_axes
-        )
+        return sharding.on_every_device(jax.vmap(precise, in_axes=in_axes), in_axes)

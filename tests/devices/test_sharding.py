@@ -52,6 +52,35 @@ print(json.dumps([history, parameters, inferred.z.tolist(), samples.tolist()]))
 """
 
 
+# What `devices/` would become without `pmap`; all the rest stays as it is.
+BY_SHARD_MAP = """
+import functools
+import jax, numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from lfbm_jax.devices import sharding
+
+def on_every_device(function, in_axes, out_axes=0, donate_argnums=(), devices=None):
+    mesh = Mesh(np.array(devices or jax.devices()), (sharding.AXIS,))
+
+    def specs(axes):
+        if isinstance(axes, tuple):
+            return tuple(map(specs, axes))
+        return PartitionSpec() if axes is None else PartitionSpec(sharding.AXIS)
+
+    def body(*arguments):
+        own = [a if axis is None else jax.tree.map(lambda leaf: leaf[0], a)
+               for a, axis in zip(arguments, in_axes, strict=True)]
+        results = function(*own)
+        return results if out_axes else jax.tree.map(lambda leaf: leaf[None], results)
+
+    mapped = jax.shard_map(body, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes),
+                           check_vma=False)
+    return jax.jit(mapped, donate_argnums=donate_argnums)
+
+sharding.on_every_device = on_every_device
+"""
+
+
 @pytest.fixture
 def outcome(start_processes):
     """What every process of a run prints."""
@@ -108,6 +137,17 @@ def test_float64_agrees_to_1e_9_after_50_steps(processes, devices, outcome, alon
         np.testing.assert_allclose(many[3], one[3], rtol=1e-8, atol=1e-8)
     # Runs that do nothing would agree too.
     assert abs(one[0][-1]["mse"][-1] / one[0][0]["mse"][0] - 1) > 1e-4
+
+
+def test_shard_map_would_change_one_function_alone(run_python, alone):
+    """The same training, inference and sampling on four devices by `jit` of `shard_map`."""
+    program = BY_SHARD_MAP + PROGRAM.format(devices=4, x64=True, steps=10)
+    found = json.loads(run_python(program, devices=4).stdout)
+    one = alone(True, 10)
+    assert relative(*(flat(without_gradient_norms(run[0])) for run in (found, one))) < 1e-9
+    for ours, theirs in zip(found[1:], one[1:], strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
 
 
 @slow
