@@ -75,6 +75,8 @@ flags.adopt_module_key_flags(given)
 
 
 def main(config: ml_collections.ConfigDict) -> None:
+    if _MODE.value == "describe" and _TARGET.value:
+        accelerators.look_for_none()
     distributed.initialize(
         _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _WAIT_SECONDS.value
     )

@@ -154,6 +154,15 @@ NAMES = (*GPUS, *TPUS)
 HOST_GRID = {"v5e": (2, 2), "v5p": (2, 2, 1), "v6e": (2, 2)}  # The smallest slice: one host.
 
 
+def look_for_none() -> None:
+    """Keeps JAX from looking for accelerators; must come before it first asks for a device.
+
+    Where there are none, a compiler's package would else report them missing, and a GPU's not even
+    register.
+    """
+    jax.config.update("jax_platforms", "cpu")
+
+
 def find(target: str) -> Target:
     """The chips that a target names.
 

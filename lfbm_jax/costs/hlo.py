@@ -16,6 +16,7 @@ FREE = frozenset(
     ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "while", "call")
     + ("conditional", "async-start", "async-update", "partition-id", "replica-id")
 )
+FREE_CALLS = frozenset(("AllocateBuffer", "ConcatBitcast"))  # of TPUs: names for memory
 EXCHANGES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BITS = {"pred": 8, "bf16": 16}  # of the types whose name does not end in them
 PRECISIONS = {"highest": "float32", "high": "tensorfloat32"}
@@ -91,7 +92,7 @@ def count(text: str) -> Count:
     found = Count()
     for operation, computation, times in _run(computations, entry, 1):
         kind = operation.kind
-        if kind in FREE or kind.endswith("-done") or _callee(operation) == "AllocateBuffer":
+        if kind in FREE or kind.endswith("-done") or _callee(operation) in FREE_CALLS:
             continue
         if kind == "custom-call":
             found.library_calls[_callee(operation)] += times

@@ -10,7 +10,8 @@ from lfbm_jax.costs import hlo
 # A loop of unknown length around one of 3 (as a GPU's compiler says it) around one of 4 (as a TPU's
 # does). An iteration of the innermost takes 2 kernels, one with a product of [2, 3] and [3, 5], and
 # 10 cycles; of the middle one 1 kernel and two library calls, a product and a solve; the outer one
-# reduces 40 bytes over devices and moves 24.
+# reduces 40 bytes over devices and moves 24. Before them one computation runs once each by a call,
+# asynchronously and in two conditionals, of which the other branch is counted too.
 PROGRAM = """
 HloModule jit_step, is_scheduled=true
 
@@ -76,8 +77,25 @@ HloModule jit_step, is_scheduled=true
   ROOT %less.5 = pred[] compare(%i.5, %limit), direction=LT
 }
 
-ENTRY %main (arg.6: (s32[], f32[2,3], f32[3,5], f32[2,5])) -> (s32[], f32[2,3], f32[3,5], f32[2,5]) {
+%one (v.1: f32[4]) -> f32[4] {
+  %v.1 = f32[4]{0} parameter(0)
+  ROOT %negated = f32[4]{0} negate(%v.1)
+}
+
+%other (v.2: f32[4]) -> f32[4] {
+  %v.2 = f32[4]{0} parameter(0)
+  ROOT %root = f32[4]{0} sqrt(%v.2)
+}
+
+ENTRY %main (arg.6: (s32[], f32[2,3], f32[3,5], f32[2,5]), v: f32[4], p: pred[]) -> (s32[], f32[2,3], f32[3,5], f32[2,5]) {
   %arg.6 = (s32[], f32[2,3]{1,0}, f32[3,5]{1,0}, f32[2,5]{1,0}) parameter(0)
+  %v = f32[4]{0} parameter(1)
+  %p = pred[] parameter(2)
+  %called = f32[4]{0} call(%v), to_apply=%one
+  %begun = ((f32[4]{0}), f32[4]{0}, u32[]) async-start(%called), calls=%one
+  %ended = f32[4]{0} async-done(%begun)
+  %chosen = f32[4]{0} conditional(%p, %v, %v), true_computation=%one, false_computation=%other
+  %picked = f32[4]{0} conditional(%p, %v, %v), branch_computations={%one, %other}
   ROOT %while.3 = (s32[], f32[2,3]{1,0}, f32[3,5]{1,0}, f32[2,5]{1,0}) while(%arg.6), condition=%outer_condition, body=%outer_body
 }
 """  # noqa: E501
@@ -91,6 +109,8 @@ def test_nested_loops_are_multiplied_out():
         "copy": 3,
         "copy-start": 1,
         "all-reduce-start": 1,
+        "negate": 4,
+        "sqrt": 2,
     }
     assert found.library_calls == {"__cublas$gemm": 3, "__cublas$triangularSolve": 3}
     product = 2 * 2 * 3 * 5

@@ -78,6 +78,7 @@ def on_every_device(function, in_axes, out_axes=0, donate_argnums=(), devices=No
     return jax.jit(mapped, donate_argnums=donate_argnums)
 
 sharding.on_every_device = on_every_device
+jax.pmap = None
 """
 
 
