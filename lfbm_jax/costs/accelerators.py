@@ -150,6 +150,12 @@ TPUS = {
     "v5p": _tpu("TPU v5p", 459, 95, 2765),
     "v6e": _tpu("TPU v6e", 918, 32, 1638),
 }
+# Without these libtpu asks Google's cloud, at length, which TPU this machine is, and complains.
+TPU_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+}
 NAMES = (*GPUS, *TPUS)
 HOST_GRID = {"v5e": (2, 2), "v5p": (2, 2, 1), "v6e": (2, 2)}  # The smallest slice: one host.
 
@@ -219,8 +225,8 @@ def _tpus(target: str, name: str, chips: str) -> tuple[jax.Device, ...]:
             f"--target={target}: the compiler for TPUs is not installed; pip install"
             f" 'jax[tpu]=={jax.__version__}'"
         )
-    # Else libtpu asks Google's cloud, at length, which TPU this machine has.
-    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    for variable, value in TPU_ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     try:
         described = topologies.get_topology_desc(f"{name}:{grid}", "tpu")
     except (ValueError, RuntimeError) as error:
