@@ -1,11 +1,17 @@
 """The speed of a config's training step: `python -m lfbm_jax.benchmark --config=configs/svhn.py`.
 
-With --peer=pytorch (or pytorch-compile) the same step in plain PyTorch runs in a second process,
-and the two take turns, so that what else the machine does hits both alike. Random images: no data
-set is needed.
+Each --peer is measured beside it in a process of its own, and all take turns, so that what else the
+machine does hits them alike:
+
+    --peer=pytorch, --peer=pytorch-compile   the same step in plain PyTorch, eager or compiled
+    --peer=deterministic                     the same config with `deterministic` switched
+    --peer=../before                         the same config in another checkout of this repository
+
+Random images: no data set is needed.
 """
 
 import contextlib
+import importlib.util
 import json
 import math
 import os
@@ -23,54 +29,81 @@ from absl import flags
 from tqdm import tqdm
 
 from lfbm_jax.costs import measure
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import UserError, did_you_mean
+from lfbm_jax.files import atomic
 from lfbm_jax.layers import precision
-from lfbm_jax.runs import build, cli, given
+from lfbm_jax.reports import report
+from lfbm_jax.runs import build, cli, comparable, given, workdir
 
 PEER = pathlib.Path(__file__).parent.parent / "tests" / "peers" / "pytorch_lfbm.py"
-PEERS = ("pytorch", "pytorch-compile")
+PYTORCH, PYTORCH_COMPILE, DETERMINISTIC = "pytorch", "pytorch-compile", "deterministic"
 # A turn lasts at least this long, so that a fast device's steps can be told apart from noise.
 TURN_SECONDS = 0.5
 
-_PEER = flags.DEFINE_enum("peer", None, PEERS, "what to compare with")
+_PEERS = flags.DEFINE_multi_string(
+    "peer",
+    [],
+    f"what to compare with: {PYTORCH}, {PYTORCH_COMPILE}, {DETERMINISTIC}, or the folder of another"
+    " checkout; may be given several times",
+)
 _STEPS = flags.DEFINE_integer("steps", 5, "turns of each side", lower_bound=1)
 # allow_override: another command has a flag of this name, and a process may import both.
 _OUT = flags.DEFINE_string(
     "out", None, "where to write the figures as JSON", allow_override=True
 )
-_PARTS = flags.DEFINE_bool("parts", True, "also time inference and the updates one by one")
+_PARTS = flags.DEFINE_list(
+    "parts",
+    list(measure.PARTS),
+    "what to time besides the whole step; --parts= for nothing",
+    allow_override=True,
+)
 _WORKER = flags.DEFINE_bool("worker", False, "(the benchmark's own: be the measured process)")
 flags.adopt_module_key_flags(given)
 
 
 def main(config: ml_collections.ConfigDict) -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # What compiling takes is measured.
+    for part in _PARTS.value:
+        if part not in measure.PARTS:
+            raise UserError(f"--parts={part}: {did_you_mean(part, list(measure.PARTS))}")
     if _WORKER.value:
         with precision.of_networks(config):
             _work(config)
         return
+    if given.WORKDIR.value:
+        workdir.claim(pathlib.Path(given.WORKDIR.value), config)
     figures = compare(config)
     print(table(figures))
     if _OUT.value:
         path = pathlib.Path(_OUT.value)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        print(f"written to {path}")
+        _write(figures, path)
+    if given.WORKDIR.value:
+        path = pathlib.Path(given.WORKDIR.value) / "reports" / "benchmark.json"
+        path.parent.mkdir(exist_ok=True)
+        numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
+        setup = {"images": "random"} | figures["environment"]
+        _write({"task": "benchmark", "step": 0, "figures": numbers, "setup": setup}, path)
 
 
 def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """All figures of a config, and those of the peer under "peer"."""
+    """All figures of a config, and those of its peers under "peers", by name.
+
+    Raises:
+        UserError: a peer is unknown or cannot run this config, or a measured process ended.
+    """
+    for name in _PEERS.value:
+        _check_peer(name, config)
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(_worker([sys.executable, "-m", "lfbm_jax.benchmark",
-                                            *sys.argv[1:], "--worker"]))
-        ready = ours.answer()
-        workers = [ours]
-        if _PEER.value:
-            spec = peer_spec(config, _PEER.value == "pytorch-compile", _torch_device(ready))
-            peer = stack.enter_context(_worker([sys.executable, PEER, json.dumps(spec)]))
-            workers.append(peer)
-            peer.calibrate(peer.answer()["first_seconds"])
-        ours.calibrate(ready["first_seconds"])
+        ours = stack.enter_context(_worker(_jax_command(f"--parts={','.join(_PARTS.value)}")))
+        ready = ours.ready
+        peers = {}
+        for name in _PEERS.value:
+            command, folder = _peer_command(name, config, ready["platform"])
+            peers[name] = stack.enter_context(_worker(command, folder))
+        workers = [ours, *peers.values()]
+        for worker in workers:
+            worker.calibrate()
         for _ in tqdm(range(_STEPS.value), desc="measuring", unit="turn", leave=False):
             for worker in workers:
                 worker.take_turn()
@@ -78,9 +111,10 @@ def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
         figures = ours.finish()
     seconds = statistics.median(ours.seconds)
     batch, flops = config.train.batch_size, figures["flops_per_step"]
-    figures = {
+    return {
         "config": ":".join(filter(None, given.config_file())),
-        "model": f"{config.prior.name} prior, {config.inference.name} inference",
+        "data": comparable.data_set(config),
+        "method": comparable.method(config),
         "device": ready["device"],
         "precision": config.precision,
         "batch_size": batch,
@@ -91,33 +125,35 @@ def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
         "achieved_to_ceiling": flops / seconds / 1e9 / figures["ceiling_gflops"],
         "compile_seconds": ready["compile_seconds"],
         "peak_memory_bytes": ours.peak_memory_bytes,
+        "environment": ready["environment"],
+        "peers": {name: _beside(ours, peer) for name, peer in peers.items()},
     }
-    if _PEER.value:
-        ratios = [b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)]
-        figures["peer"] = {
-            "name": _PEER.value,
-            "seconds_per_step": statistics.median(peer.seconds),
-            "peak_memory_bytes": peer.peak_memory_bytes,
-            "ratio": {
-                "median": statistics.median(ratios),
-                "min": min(ratios),
-                "max": max(ratios),
-            },
-        }
-    return figures
+
+
+def _beside(ours: "_Worker", peer: "_Worker") -> dict[str, Any]:
+    """A peer's figures, and how many times as fast and as large as the peer ours is."""
+    ratios = [b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)]
+    return {
+        "seconds_per_step": statistics.median(peer.seconds),
+        "peak_memory_bytes": peer.peak_memory_bytes,
+        "speed_ratio": {
+            "median": statistics.median(ratios),
+            "min": min(ratios),
+            "max": max(ratios),
+        },
+        "memory_ratio": ours.peak_memory_bytes / peer.peak_memory_bytes,
+    }
 
 
 def table(figures: dict[str, Any]) -> str:
     """The figures as aligned lines."""
-    rows = []
-    for name, value in figures.items():
-        if name != "peer":
-            rows.append((name, _shown(name, value)))
-    peer = figures.get("peer", {})
-    for name, value in peer.items():
-        if name == "ratio":
-            value = "{median:.2f} ({min:.2f} to {max:.2f})".format(**value)
-        rows.append((f"peer {name}", _shown(name, value)))
+    apart = ("environment", "peers")
+    rows = [(name, _shown(name, value)) for name, value in figures.items() if name not in apart]
+    for peer, found in figures["peers"].items():
+        for name, value in found.items():
+            if name == "speed_ratio":
+                value = "{median:.2f} ({min:.2f} to {max:.2f})".format(**value)
+            rows.append((f"{peer}: {name}", _shown(name, value)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
@@ -160,6 +196,7 @@ class _Worker:
     """A process that takes steps when told to.
 
     Attributes:
+        ready: what it said when it was ready.
         seconds: a step's in every turn.
         peak_memory_bytes: after the last turn.
     """
@@ -167,19 +204,13 @@ class _Worker:
     def __init__(self, process: subprocess.Popen):
         self._process = process
         self._steps_a_turn = 1
+        self.ready = self._answer()
         self.seconds: list[float] = []
         self.peak_memory_bytes = 0
 
-    def answer(self) -> dict[str, Any]:
-        """The next line that the process prints; UserError where it ended instead."""
-        line = self._process.stdout.readline()
-        if not line:
-            raise UserError(f"the measured process ended with status {self._process.wait()}")
-        return json.loads(line)
-
-    def calibrate(self, first_seconds: float) -> None:
+    def calibrate(self) -> None:
         """Chooses how many steps a turn has; the first step of all may be a slow one."""
-        if first_seconds < 10 * TURN_SECONDS:
+        if self.ready["first_seconds"] < 10 * TURN_SECONDS:
             self._steps_a_turn = math.ceil(TURN_SECONDS / self._ask(1)["seconds"])
 
     def take_turn(self) -> None:
@@ -194,15 +225,29 @@ class _Worker:
     def _ask(self, steps: int) -> dict[str, Any]:
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
-        return self.answer()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        """The next line that the process prints; UserError where it ended instead."""
+        line = self._process.stdout.readline()
+        if not line:
+            raise UserError(f"the measured process ended with status {self._process.wait()}")
+        return json.loads(line)
 
 
 @contextlib.contextmanager
-def _worker(command: list[Any]) -> Iterator[_Worker]:
-    if not pathlib.Path(PEER).exists() and PEER in command:
-        raise UserError(f"--peer: {PEER} is missing: run the benchmark from a clone")
+def _worker(
+    command: list[str | os.PathLike], folder: pathlib.Path | None = None
+) -> Iterator[_Worker]:
+    """Starts a process in a folder (None: the present one) and waits until it is ready."""
     process = subprocess.Popen(
-        list(map(os.fspath, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        list(map(os.fspath, command)),
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Several processes share a GPU: each takes what it needs, and no more in advance.
+        env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"XLA_FLAGS": cli.XLA_FLAGS},
     )
     try:
         yield _Worker(process)
@@ -212,9 +257,43 @@ def _worker(command: list[Any]) -> Iterator[_Worker]:
         process.wait()
 
 
+def _check_peer(name: str, config: ml_collections.ConfigDict) -> None:
+    """UserError where there is no such peer."""
+    if name in (PYTORCH, PYTORCH_COMPILE):
+        if not PEER.exists():
+            raise UserError(f"--peer={name}: {PEER} is missing: run the benchmark from a clone")
+        if not importlib.util.find_spec("torch"):
+            raise UserError(f"--peer={name}: PyTorch is missing: pip install -e .[peers]")
+        peer_spec(config, compiled=False, device="cpu")
+    elif name != DETERMINISTIC and not (pathlib.Path(name) / "lfbm_jax" / "benchmark.py").exists():
+        raise UserError(
+            f"--peer={name}: neither {PYTORCH}, {PYTORCH_COMPILE} nor {DETERMINISTIC}, nor a folder"
+            " with a checkout of this repository"
+        )
+
+
+def _peer_command(
+    name: str, config: ml_collections.ConfigDict, platform: str
+) -> tuple[list[str | os.PathLike], pathlib.Path | None]:
+    """The command of a peer's process, and the folder to run it in."""
+    if name in (PYTORCH, PYTORCH_COMPILE):
+        device = "cpu" if platform == "cpu" else "cuda"
+        spec = peer_spec(config, name == PYTORCH_COMPILE, device)
+        return [sys.executable, PEER, json.dumps(spec)], None
+    if name == DETERMINISTIC:
+        return _jax_command(f"--config.deterministic={not config.deterministic}"), None
+    return _jax_command(), pathlib.Path(name)
+
+
+def _jax_command(*more: str) -> list[str]:
+    """The command of a process that measures the config, with the package of its folder."""
+    own = [f"--config={':'.join(filter(None, given.config_file()))}"]
+    own += [f"--config.{key}={value}" for key, value in given.overrides().items()]
+    return [sys.executable, "-m", "lfbm_jax.benchmark", *own, *more, "--worker"]
+
+
 def _work(config: ml_collections.ConfigDict) -> None:
     """Takes steps as told, line by line; told 0, measures all that is not a step, and ends."""
-    ceilings = [measure.ceiling_gflops(config.precision)]
     step = measure.Step(config, build.model(config))
     _say(
         {
@@ -222,6 +301,7 @@ def _work(config: ml_collections.ConfigDict) -> None:
             "first_seconds": step.run(1),
             "device": measure.device_name(),
             "platform": jax.default_backend(),
+            "environment": report.environment(),
         }
     )
     for line in sys.stdin:
@@ -230,17 +310,28 @@ def _work(config: ml_collections.ConfigDict) -> None:
             seconds = step.run(steps)
             _say({"seconds": seconds, "peak_memory_bytes": measure.peak_memory_bytes()})
             continue
+        # Not before the last turn: the ceiling's matrices may be larger than the whole step.
+        ceilings = [measure.ceiling_gflops(config.precision)]
+        parts = step.parts(_PARTS.value)
         ceilings.append(measure.ceiling_gflops(config.precision))
-        parts = step.parts() if _PARTS.value else {}
-        _say({**parts, "flops_per_step": step.flops(), "ceiling_gflops": max(ceilings)})
+        _say(
+            {
+                **parts,
+                "flops_per_step": step.flops(),
+                "ceiling_gflops": max(ceilings),
+                "estimated_memory_bytes": step.estimated_memory_bytes(),
+            }
+        )
 
 
 def _say(message: dict[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
-def _torch_device(ready: dict[str, Any]) -> str:
-    return "cpu" if ready["platform"] == "cpu" else "cuda"
+def _write(content: dict[str, Any], path: pathlib.Path) -> None:
+    with atomic.replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path}")
 
 
 def _shown(name: str, value: Any) -> str:

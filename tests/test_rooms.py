@@ -21,7 +21,8 @@ ORDER = (
     {"trained", "reports", "costs"},
     {"tasks"},
     {"runs"},
-    {"main", "compare", "anomaly", "sweep", "tables", "convert", "benchmark", "__init__"},
+    {"main", "compare", "anomaly", "sweep", "tables", "convert", "benchmark", "__init__"}
+    | {"gpu_check"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import functools
+import math
 import os
 import pathlib
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -16,13 +17,16 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax import learning
+from lfbm_jax.costs import memory
 from lfbm_jax.costs.describe import describe
 from lfbm_jax.devices import host_memory, sharding
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Model
 
+PARTS = ("inference", "prior_update", "generator_update", "synthesis")
 REPEATS = 5
+REPEATS_SECONDS = 20.0  # After so long a call is not repeated any more.
 CEILING_SIDE = {"cpu": 2048}  # Rows of the square matrices of the ceiling's product;
 CEILING_SIDE_ELSEWHERE = 8192  # accelerators need more to be busy.
 
@@ -66,8 +70,12 @@ class Step:
                 raise FloatingPointError(f"train/{name} is {values} after a step on random images")
         return seconds
 
-    def parts(self) -> dict[str, float]:
-        """Seconds of inference and of the two updates, and milliseconds to draw a batch."""
+    def parts(self, names: Collection[str] = PARTS) -> dict[str, float]:
+        """Seconds of inference and of the two updates, and milliseconds to draw a batch.
+
+        Args:
+            names: of PARTS, those to measure.
+        """
         config, built = self._config, self._model
         parameters = jax.device_put(jax.device_get(self._state.parameters), jax.devices()[0])
         x = to_unit_range(self._batch.image[:, 0].reshape(-1, *self._batch.image.shape[3:]))
@@ -104,19 +112,29 @@ class Step:
             keys = jax.vmap(lambda i: key_for(config.seed, Purpose.SAMPLE, i))(index)
             return jax.vmap(functools.partial(built.sample, prepared))(keys)[1]
 
-        z = jax.jit(infer)(parameters, x, index)
-        prior_update = jax.grad(prior_loss)
-        generator_update = jax.grad(generator_loss)
-        return {
-            "inference_seconds": _seconds(infer, parameters, x, index),
-            "prior_update_seconds": _seconds(prior_update, parameters.alpha, z, index),
-            "generator_update_seconds": _seconds(generator_update, parameters.beta, x, z),
-            "synthesis_milliseconds": 1000 * _seconds(draw, parameters, index),
-        }
+        found = {}
+        if "inference" in names:
+            found["inference_seconds"] = _seconds(infer, parameters, x, index)
+        if {"prior_update", "generator_update"} & set(names):
+            z = jax.jit(infer)(parameters, x, index)
+        if "prior_update" in names:
+            update = jax.grad(prior_loss)
+            found["prior_update_seconds"] = _seconds(update, parameters.alpha, z, index)
+        if "generator_update" in names:
+            update = jax.grad(generator_loss)
+            found["generator_update_seconds"] = _seconds(update, parameters.beta, x, z)
+        if "synthesis" in names:
+            found["synthesis_milliseconds"] = 1000 * _seconds(draw, parameters, index)
+        return found
 
     def flops(self) -> int:
         """Floating-point operations of a step, counted from the layers' shapes."""
         return describe(self._config, self._model)["flops_per_training_step"]
+
+    def estimated_memory_bytes(self) -> int:
+        """What the step keeps on one device, as `--mode=describe` estimates it."""
+        share = sharding.shard_size(self._config.train.batch_size)
+        return memory.estimate(self._config, self._model, share, math.inf)["total"]
 
 
 def ceiling_gflops(precision: str) -> float:
@@ -157,11 +175,11 @@ def num_threads() -> int:
 def _seconds(
     function: Callable[..., Any], *args: Any, choose: Callable = statistics.median
 ) -> float:
-    """The median (or the best) time of a compiled function's calls."""
+    """The median (or the best) time of a compiled function's calls, but for the first."""
     compiled = jax.jit(function).lower(*args).compile()
     jax.block_until_ready(compiled(*args))
     times = []
-    for _ in range(REPEATS):
+    while len(times) < REPEATS and sum(times) < REPEATS_SECONDS:
         begin = time.perf_counter()
         jax.block_until_ready(compiled(*args))
         times.append(time.perf_counter() - begin)

@@ -76,10 +76,9 @@ class Generator(base.Generator):
         """Kernels in the compute type and the layout that each layer's form multiplies with."""
         if self.spectral_norm:
             beta = jax.tree.map(_normalized, beta)
-        beta = jax.tree.map(self._cast, beta)
         return {
             f"layer_{i}": {
-                "kernel": conv.prepare(beta[f"layer_{i}"]["kernel"]),
+                "kernel": conv.prepare(self._cast(beta[f"layer_{i}"]["kernel"])),
                 "bias": beta[f"layer_{i}"]["bias"],
             }
             for i, conv in enumerate(self._convolutions())
@@ -91,7 +90,10 @@ class Generator(base.Generator):
         image = self._cast(z)[None, None, :]
         for i, conv in enumerate(convolutions):
             layer = prepared[f"layer_{i}"]
-            image = conv.apply(layer["kernel"], image) + layer["bias"][None, None, :]
+            image = conv.apply(layer["kernel"], image)
+            # The bias keeps its own type: its gradient sums all pixels of a batch, and a sum of
+            # bfloat16 numbers stands still once its terms are below half of its last digit.
+            image = (image + layer["bias"][None, None, :]).astype(image.dtype)
             if i < len(convolutions) - 1:
                 image = nn.leaky_relu(image, NEGATIVE_SLOPE)
         return jnp.tanh(image.astype(z.dtype))

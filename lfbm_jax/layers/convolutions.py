@@ -42,12 +42,19 @@ class Convolutions(nn.Module):
                 param_dtype=float,
                 kernel_init=nn.initializers.xavier_normal(),
                 conv_general_dilated=convolve,
+                promote_dtype=_promote_all_but_bias,
             )(hidden)
-            hidden = nn.leaky_relu(hidden, NEGATIVE_SLOPE)
+            hidden = nn.leaky_relu(hidden.astype(self.dtype or image.dtype), NEGATIVE_SLOPE)
         last = nn.Dense(
             self.features, param_dtype=float, kernel_init=nn.initializers.xavier_normal()
         )
         return last(hidden.reshape(-1).astype(image.dtype))
+
+
+def _promote_all_but_bias(x, kernel, bias, dtype):
+    """Of a flax layer: the bias keeps its type, for its gradient sums many pixels."""
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
+    return x, kernel, bias
 
 
 def convolve(

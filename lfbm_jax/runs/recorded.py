@@ -1,6 +1,7 @@
 """What runs left in their work directories: configs, reports, times, and the sizes of networks."""
 
 import json
+import math
 import pathlib
 import statistics
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from lfbm_jax.costs.describe import describe
 from lfbm_jax.errors import UserError
 from lfbm_jax.runs import build, comparable
+from lfbm_jax.runs.paper_settings import EXPERIMENTS
 from lfbm_jax.runs.workdir import load_config, read_config
 
 FIGURES = "figures.json"  # of a run that is done: its config and all its figures
@@ -88,7 +90,8 @@ def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
 def with_times(run: Run) -> Run:
     """The run with its times in place of its reports; without any, where none was recorded.
 
-    Milliseconds are of the report of samples, else what `--mode=costs` measured.
+    Milliseconds are of the report of samples, else what `--mode=costs` measured. Where training
+    recorded nothing, both times are of `lfbm_jax.benchmark`, for an epoch of the paper's images.
     """
     batch = run.config["train"]["batch_size"]
     report = run.reports.get("generate", {})
@@ -100,9 +103,16 @@ def with_times(run: Run) -> Run:
         milliseconds = figures.get("time/milliseconds_to_sample")
         synthesised = batch
     minutes = minutes_per_epoch(run.folder, batch)
+    device = next((r["setup"].get("device", "-") for r in run.reports.values()), "-")
+    if minutes is None and milliseconds is None and "benchmark" in run.reports:
+        figures = run.reports["benchmark"]["figures"]
+        milliseconds, synthesised = figures.get("synthesis_milliseconds"), batch
+        device += ", random images"
+        if run.data in EXPERIMENTS:
+            steps_per_epoch = math.ceil(EXPERIMENTS[run.data].num_train / batch)
+            minutes = steps_per_epoch * figures["seconds_per_step"] / 60
     if minutes is None and milliseconds is None:
         return run._replace(reports={})
-    device = next((r["setup"].get("device", "-") for r in run.reports.values()), "-")
     times = {
         "task": "time",
         "step": 0,  # Whatever the model has learned by then.

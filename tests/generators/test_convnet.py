@@ -70,6 +70,24 @@ def test_bfloat16_computes_coarsely_and_keeps_the_rest_float32():
     assert {leaf.dtype for leaf in jax.tree.leaves(gradient(beta))} == {jnp.dtype("float32")}
 
 
+def test_bfloat16_sums_no_gradient_in_bfloat16():
+    """The last bias sums 64 x 64 pixels; bfloat16's sum of ones would stand still at 256."""
+    layers = ((8, 16, 1, 0), (4, 4, 2, 1), (1, 4, 2, 1))
+    z = jnp.linspace(-1, 1, 5)
+
+    def gradient(dtype):
+        generator = Generator(5, (64, 64, 1), dtype, layers)
+        beta = invented(generator.init, scale=0.2)
+        total = lambda beta: jnp.sum(generator.apply(generator.prepare(beta), z))  # noqa: E731
+        return jax.jit(jax.grad(total))(beta)
+
+    fine, coarse = gradient(None), gradient(jnp.bfloat16)
+    for layer, of_layer in fine.items():
+        for name, expected in of_layer.items():
+            error = np.linalg.norm(coarse[layer][name] - expected) / np.linalg.norm(expected)
+            assert error < 8 * 2**-7, (layer, name)
+
+
 def test_init_is_xavier_normal_with_uniform_biases():
     layers = ((200, 2, 1, 0), (160, 4, 2, 1), (1, 4, 2, 1))
     beta = jax.jit(Generator(100, (8, 8, 1), None, layers).init)(jax.random.key(0))

@@ -313,6 +313,17 @@ def test_table_11_finds_the_times_that_runs_recorded(tmp_path):
     ]
 
 
+def test_table_11_takes_times_of_the_benchmark_where_training_recorded_none(tmp_path):
+    """636 batches of 256 are an epoch of CelebA's 162,770 images; the last one is not full."""
+    seconds = {"benchmark": {"seconds_per_step": 6.0, "synthesis_milliseconds": 70.0}}
+    make_run(tmp_path / "a", "celeba64:table11", seconds, setup={"device": "1 x H100"})
+    make_run(tmp_path / "other", "digits", seconds)
+    lines = tables.table_11(runs_in(tmp_path))
+    on_gpu, on_cpu = (f"1 x {kind}, random images" for kind in ("H100", "cpu"))
+    assert f"| LFBM-MCMC, ours | {on_gpu} | 256 | 63.6 (1) | 256 | 70 (1) |" in lines
+    assert f"| LFBM-MCMC, ours | {on_cpu} | 100 | not run | 100 | 70 (1) |" in lines
+
+
 def test_table_13_counts_parameters(tmp_path):
     make_run(tmp_path / "a", "celebahq256", {"generate": {"fid": 99.0}})
     make_run(tmp_path / "b", "celebahq256:lebm", {"generate": {}})
