@@ -1,6 +1,8 @@
 """The check of a device: parts fail one by one, results are there when a part ends."""
 
+import importlib.util
 import json
+import pathlib
 import subprocess
 import sys
 import time
@@ -60,6 +62,19 @@ def test_each_part_has_its_time_and_all_have_theirs_together(tmp_path, monkeypat
     monkeypatch.setattr(gpu_check, "PARTS", parts)
     gpu_check.check_all(tmp_path, ["short", "long"], True, 60)  # A tenth of ten minutes.
     assert 14 < left["short"] <= 15 and 55 < left["long"] <= 60
+
+
+def test_a_peer_that_fails_does_not_keep_ours_from_being_measured(tmp_path, monkeypatch):
+    def run(check, command):
+        if any("deterministic" in argument for argument in command.arguments):
+            raise UserError("no compiler")
+        (out,) = (a.partition("=")[2] for a in command.arguments if a.startswith("--out="))
+        pathlib.Path(out).write_text(json.dumps({"peers": command.name}))
+
+    monkeypatch.setattr(Check, "run", run)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    found = gpu_check.speed("svhn", Check(tmp_path, True, 0.0))
+    assert found == Found({"peers": "benchmark-svhn-pytorch"}, ["no compiler"])
 
 
 def test_a_process_that_fails_is_named_with_its_last_line(check):
