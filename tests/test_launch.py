@@ -35,6 +35,21 @@ def call(tmp_path, repo):
     return call
 
 
+def test_gpu_check_takes_wheels_from_a_folder_alone(call, tmp_path):
+    (tmp_path / "wheels").mkdir()
+    wheels = [tmp_path / "wheels" / f"{name}.whl" for name in "ab"]
+    for wheel in wheels:
+        wheel.touch()
+    command = ["launch/gpu_check", "--tiny", f"--wheels={tmp_path / 'wheels'}", "--out=a b"]
+    done, calls = call(command, ["mine"], PYTHON=str(tmp_path / "bin" / "mine"))
+    assert done.returncode == 0, done.stderr
+    install, check = calls
+    assert install[:4] == ["mine", "-m", "pip", "install"]
+    assert install[-2:] == list(map(str, wheels))
+    assert {"--no-index", "--no-deps"} <= set(install)
+    assert check == ["mine", "-m", "lfbm_jax.gpu_check", "--tiny", "--out=a b"]
+
+
 def test_tpu_vm_runs_the_flags_as_given_on_all_hosts(call):
     done, calls = call(["launch/tpu_vm", "run", *FLAGS], ["gcloud"], NAME="mine", ZONE="here")
     assert done.returncode == 0, done.stderr
