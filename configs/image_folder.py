@@ -3,10 +3,12 @@
 Command:   python -m lfbm_jax.main --config=configs/image_folder.py --config.data.dir=FOLDER
            --config=configs/image_folder.py:size=128 for 128 x 128 (32, 64, 128, 256)
 FOLDER holds <split>/<class>/*, <class>/* or the images themselves (JPEG, PNG, WebP); it may be a
-.tar, .tar.xz or .zip. The largest centred square of every image is resized to the size. Images of
-other modes than RGB are converted with --config.data.convert=true, transparent ones over
-data.background. Where there is no test (or val) split, a tenth is held out. The networks follow
-CelebA's (Table 7); every value is ours.
+.tar, .tar.xz or .zip. With --config.data.source=npz, --config.data.dir names an .npz file of
+arrays; with --config.data.source=huggingface, a folder of Parquet or Arrow files, or without it
+--config.data.name=OWNER/NAME a data set of the hub. The largest centred square of every image is
+resized to the size. Images of other modes than RGB are converted with --config.data.convert=true,
+transparent ones over data.background. Where there is no test (or val) split, a tenth is held out.
+The networks follow CelebA's (Table 7); every value is ours.
 """
 
 from lfbm_jax.errors import UserError

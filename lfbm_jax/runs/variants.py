@@ -83,8 +83,8 @@ class Grid:
             "two_stage_vae": self._two_stage_vae,
         }
         parts = {
+            "inference": self._infer_by,  # An encoder mirrors the config's own generator.
             **{section: _switch(section) for section in ("prior", "generator", "objective")},
-            "inference": self._infer_by,
             "realnvp": lambda config, _: _set_flow(config, "realnvp"),
             "nice": lambda config, _: _set_flow(config, "nice"),
         }
