@@ -215,8 +215,9 @@ def test_the_data_source_gives_what_is_in_the_table(add, tmp_path, pixel_table):
     config = add("data").get_config("smoke")
     config.data.update({"dir": str(path), "cache_dir": str(tmp_path / "cache")})
     cache = data.prepare(config.data)
-    found = np.concatenate([cache.train.images, cache.test.images])[..., 0]
-    assert sorted(map(bytes, found)) == sorted(map(bytes, images)) and len(cache.test.images) == 4
+    found = np.concatenate([cache.train.images, cache.held_out.images])[..., 0]
+    assert sorted(map(bytes, found)) == sorted(map(bytes, images))
+    assert len(cache.held_out.images) == 4
     row = {bytes(image): label for image, label in zip(images, labels, strict=True)}
     assert [row[bytes(image[..., 0])] for image in cache.train.images] == list(cache.train.labels)
 
@@ -291,7 +292,7 @@ def test_prior_inference_data_source_and_task_of_the_pages_run_together(
     found = json.loads((run / "reports" / f"{task.name}.json").read_text())["figures"]
     settings = config.task[task.name]
     samples = trained.sample(settings.num_images, config.seed, settings.batch_size).images
-    held_out = from_uint8(images.test.spread(settings.num_images))
+    held_out = from_uint8(images.held_out.spread(settings.num_images))
     for name, some in (("sample_distance", samples), ("held_out_distance", held_out)):
         differences = some[:, None] - from_uint8(images.train.images)
         distances = np.sqrt(np.mean(np.square(differences), axis=(2, 3, 4))).min(axis=1)
