@@ -227,7 +227,7 @@ def test_the_data_source_refuses_other_tables(add, tmp_path, pixel_table):
     config = add("data").get_config("smoke")
     config.data.update({"dir": str(path), "cache_dir": str(tmp_path / "cache")})
     whole = path.read_text()
-    for text in (whole.replace("\n0,", "\n300,"), whole[:-20], "a,b,c\n1,2,3\n", "<html>"):
+    for text in (whole.replace("\n0,", "\n300,"), whole[:-20], "a,b,c\n1,2,3\n", "<html>\n<p>"):
         path.write_text(text)
         with pytest.raises(UserError, match=r"train\.csv is no table of labels and square"):
             data.prepare(config.data)
