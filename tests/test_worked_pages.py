@@ -70,8 +70,10 @@ def add(tmp_path, monkeypatch):
     def add(kind):
         page = PAGES[kind]
         package = importlib.import_module(f"lfbm_jax.{page.room}")
-        (tmp_path / f"{page.name}.py").write_text(page.module, encoding="utf-8")
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+        folder = tmp_path / page.room
+        folder.mkdir()
+        (folder / f"{page.name}.py").write_text(page.module, encoding="utf-8")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
         importlib.invalidate_caches()
         added.append((package, page.name))
         return page
@@ -287,7 +289,7 @@ def test_prior_inference_data_source_and_task_of_the_pages_run_together(
     mask[:4] = 0
     assert trained.inpaint(images.train.images[:2], mask).shape == (2, 1, 8, 8, 1)
 
-    paths = evaluate.evaluate(trained, images, run)
+    _, paths = evaluate.evaluate(trained, images, run)
     assert run / "reports" / f"{task.name}_nearest.png" in paths
     found = json.loads((run / "reports" / f"{task.name}.json").read_text())["figures"]
     settings = config.task[task.name]
