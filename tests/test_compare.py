@@ -33,12 +33,13 @@ def test_models_share_generator_budget_and_overrides_and_a_process_reads_the_ver
     overrides = {"train.num_steps": 7, "model.sigma": 0.123, "tasks": ("reconstruct",)}
     plain, runs = read_config(
         given.config,
-        "--config=configs/digits.py",
+        "--config=configs/celeba64.py",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
-        then=lambda config: plan(config, ["table1"], tmp_path),
+        # The last would have the default generator, and lfbm_vae other batches (Table 10).
+        then=lambda config: plan(config, ["table1", "generator=convnet"], tmp_path),
     )
-    assert [run.name for run in runs] == [*TABLE_1]
-    assert len({json.dumps(run.config.to_dict()) for run in runs}) == len(runs)
+    assert [run.name for run in runs] == [*TABLE_1, "generator=convnet"]
+    assert len({json.dumps(run.config.to_dict()) for run in runs}) == len(TABLE_1)
     for run in runs:
         assert run.config.generator.to_dict() == plain.generator.to_dict()
         assert [run.config.train[key] for key in BUDGET] == [plain.train[key] for key in BUDGET]

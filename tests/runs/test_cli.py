@@ -118,6 +118,8 @@ def test_the_terminal_shows_one_line_for_a_mistake_and_no_other_packages_words(
 
 def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
     """Where this machine has no TPU, JAX says so when it first asks for devices."""
+    second = tmp_path / "second"
+    second.mkdir()
     program = f"""
         import logging, pathlib, warnings
         from lfbm_jax.runs import cli, logs
@@ -128,6 +130,8 @@ def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
             logging.getLogger("elsewhere").warning("after it")
             warnings.warn("a warning of Python's")
             print("our words")
+            logs.write_to(pathlib.Path({str(second)!r}))
+            logging.getLogger("elsewhere").warning("in the next run")
 
         cli.run(main, None, ["program"])
     """
@@ -136,6 +140,8 @@ def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
     text = (tmp_path / "packages.log").read_text()
     for line in ("elsewhere: before the folder is known", "elsewhere: after it", "of Python's"):
         assert line in text
+    assert "in the next run" not in text
+    assert (second / "packages.log").read_text().endswith("elsewhere: in the next run\n")
 
 
 @pytest.mark.parametrize("message", ("", "Unable to allocate 9 TiB"))
