@@ -68,13 +68,14 @@ def _tpu(name: str, tera: float, memory_gb: float, bandwidth_gb: float) -> Accel
 
 def _gpu(
     name: str,
+    *,
+    memory: int,
+    bandwidth: float,
     tera: tuple[float, float, float],
     capability: int,
     cores: int,
     lanes: int,
     clock: float,
-    memory: int,
-    bandwidth: float,
     cache: int,
     shared: int,
 ) -> Accelerator:
@@ -82,13 +83,13 @@ def _gpu(
 
     Args:
         name: as its driver says it.
+        memory: bytes.
+        bandwidth: bytes per second.
         tera: 10^12 operations per second in float32, TensorFloat-32 and bfloat16 (no sparsity).
         capability: the major number of its compute capability.
         cores: streaming multiprocessors.
         lanes: float32 units of each.
         clock: 10^9 per second.
-        memory: bytes.
-        bandwidth: bytes per second.
         cache: bytes of the second level.
         shared: bytes of shared memory of each core; a block may take all but 1,024.
     """
@@ -130,20 +131,29 @@ MIB = 1024 * KIB
 # Rates and memory: NVIDIA's data sheets of the SXM modules (A100 80GB, H100, H200), the figures
 # without sparsity; cores, clocks and caches: its architecture papers (Ampere, Hopper), as XLA's own
 # descriptions have them.
+AMPERE = {
+    "tera": (19.5, 156, 312),
+    "capability": 8,
+    "cores": 108,
+    "lanes": 64,
+    "clock": 1.41,
+    "cache": 40 * MIB,
+    "shared": 164 * KIB,
+}
+HOPPER = {
+    "tera": (67, 494.7, 989.4),
+    "capability": 9,
+    "cores": 132,
+    "lanes": 128,
+    "clock": 1.98,
+    "cache": 50 * MIB,
+    "shared": 228 * KIB,
+}
 GPUS = {
-    "a100": _gpu(
-        "NVIDIA A100-SXM4-80GB", (19.5, 156, 312), 8, 108, 64, 1.41, 85_100_068_864, 2.039e12,
-        40 * MIB, 164 * KIB,
-    ),
-    "h100": _gpu(
-        "NVIDIA H100 80GB HBM3", (67, 494.7, 989.4), 9, 132, 128, 1.98, 84_978_434_048, 3.35e12,
-        50 * MIB, 228 * KIB,
-    ),
-    "h200": _gpu(
-        "NVIDIA H200 141GB HBM3e", (67, 494.7, 989.4), 9, 132, 128, 1.98, 151_397_597_184, 4.8e12,
-        50 * MIB, 228 * KIB,
-    ),
-}  # fmt: skip
+    "a100": _gpu("NVIDIA A100-SXM4-80GB", memory=85_100_068_864, bandwidth=2.039e12, **AMPERE),
+    "h100": _gpu("NVIDIA H100 80GB HBM3", memory=84_978_434_048, bandwidth=3.35e12, **HOPPER),
+    "h200": _gpu("NVIDIA H200 141GB HBM3e", memory=151_397_597_184, bandwidth=4.8e12, **HOPPER),
+}
 # Source: docs.cloud.google.com/tpu/docs/v5e, v5p and v6e, figures per chip.
 TPUS = {
     "v5e": _tpu("TPU v5e", 197, 16, 819),
@@ -236,10 +246,10 @@ def _tpus(target: str, name: str, chips: str) -> tuple[jax.Device, ...]:
 
 def read_gpu(path: pathlib.Path) -> Accelerator:
     """A GPU of XLA's description; its peak rates are those of its cores at their clock."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
 
-    def read(field: str) -> float:
-        found = re.search(rf"\b{field}:\s*([\d.]+)", text)
+    def read(field: str, after: str = ":") -> float:
+        found = re.search(rf"\b{field}{after}\s*([\d.]+)", text)
         if found is None:
             raise UserError(
                 f"--target={path}: {field} is missing; write it as XLA does, in gpu_device_info"
@@ -249,7 +259,8 @@ def read_gpu(path: pathlib.Path) -> Accelerator:
     cores_per_second = read("core_count") * read("clock_rate_ghz") * 1e9
     peak = {"float32": 2 * cores_per_second * read("fpus_per_core")}
     minor = re.search(r"\bcuda_compute_capability\s*\{[^}]*\bminor:\s*(\d+)", text)
-    capability = int(read("major")), int(minor[1]) if minor else 0
+    major = read("cuda_compute_capability", r"\s*\{\s*major:")
+    capability = int(major), int(minor[1]) if minor else 0
     if capability in TENSOR_CORE:
         peak["tensorfloat32"] = 2 * cores_per_second * TENSOR_CORE[capability]
         peak["bfloat16"] = 2 * peak["tensorfloat32"]

@@ -60,7 +60,7 @@ def test_a_file_of_a_gpu_is_read_as_xla_writes_it(tmp_path):
     """The H100 by its own description: peaks are those of 132 cores at their highest clock."""
     known = accelerators.GPUS["h100"]
     path = tmp_path / "mine.txtpb"
-    path.write_text(known.gpu)
+    path.write_text("dnn_version_info { major: 8 }\n" + known.gpu)
     found = accelerators.read_gpu(path)
     assert found.name == "NVIDIA H100 80GB HBM3"
     assert (found.memory_bytes, found.bandwidth) == (known.memory_bytes, known.bandwidth)
