@@ -8,8 +8,10 @@ other module of the package calls it: elsewhere a mapped function is what `on_ev
 its arguments and results have a leading axis of this process's devices, and its body sees them
 without it. So the exchange takes place here alone: `on_every_device` would wrap the body in
 `shard_map` over a mesh of all devices, drop and restore the leading axis, and make arrays of all
-processes from this process's rows and back, which `pmap` does at every call today;
-`compile_ahead` would lose its exception. A test trains through such a form.
+processes from this process's rows and back; `compile_ahead` would lose its exception. A test trains
+through such a form. `pmap` converts so at every call, between several processes only: for the 64
+arrays of SVHN's state on 2 x 4 simulated devices that took half a millisecond of a call's 1.3 ms,
+where a call is twenty training steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
