@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lfbm_jax.runs import agreement
-from tests.builders import experiment
+from tests.builders import small_config
 
 
 def faults(found, expected, precision):
@@ -21,7 +21,7 @@ def computed():
     library: by the convolutions of other platforms. prior_bits: bits of the significand, behind the
     first, that the prior's parameters are cut to, as products of less than float32 would.
     """
-    config = experiment("svhn", "smoke").copy_and_resolve_references().unlock()
+    config = small_config()
     parameters = agreement.parameters(config)
 
     def computed(precision="float32", library=False, prior_bits=23):
