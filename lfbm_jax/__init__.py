@@ -3,12 +3,13 @@
 import os
 import sys
 
-# XLA's own lines stay off the terminal unless the user asks for them; read when JAX is imported.
+# Keeps XLA's own log lines off the terminal unless the user asks for them. JAX reads this variable
+# when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# distrax imports TensorFlow, through TensorFlow Probability, wherever it is installed, though it
-# makes no use of it: seconds for every process. Here it finds none; whoever prepares a TFDS data
-# set imports it afterwards.
+# distrax imports TensorFlow (through TensorFlow Probability) if it is installed, without using it,
+# which costs every process seconds. Hide TensorFlow during this import; code that prepares a TFDS
+# data set imports it later.
 if "tensorflow" not in sys.modules:
     sys.modules["tensorflow"] = None
     import distrax  # noqa: F401
@@ -17,7 +18,7 @@ if "tensorflow" not in sys.modules:
 
 
 def __getattr__(name: str):
-    """`lfbm_jax.load`, imported when it is asked for: it brings the checkpoint library."""
+    """Imports `lfbm_jax.load` on first use, because it loads the checkpoint library."""
     if name == "load":
         from lfbm_jax.runs.restore import load
 

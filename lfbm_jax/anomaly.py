@@ -1,11 +1,10 @@
-"""Table 4: one model for every held-out digit and seed, trained and scored, and their table.
+"""Trains and scores one model per held-out digit and seed, and writes Table 4.
 
     python -m lfbm_jax.anomaly --config=configs/mnist_anomaly.py --digits=1,4 --seeds=3
 
-Every model is a run of its own in `<workdir>/digit-1/seed-0`, ...; the same command resumes where
-it was interrupted, and runs that are done are not run again. Seeds are those of training: the
-permutation that splits the images is that of `data.pooled_seed` in every run, so that the spread
-over seeds does not include the split's.
+Every model is a run of its own in `<workdir>/digit-1/seed-0`, ... The same command resumes after an
+interruption and skips finished runs. The seeds are training seeds: `data.pooled_seed` splits the
+images in the same way in every run, so the spread over seeds excludes the spread over splits.
 """
 
 import pathlib
@@ -44,7 +43,7 @@ def main(config: ml_collections.ConfigDict) -> None:
 def each_run(
     config: ml_collections.ConfigDict, digits: Sequence[int], seeds: int, root: pathlib.Path
 ) -> Iterator[grid.Run]:
-    """The run of every digit and seed, seed by seed: all digits have one first."""
+    """Yields a run for every digit and seed: all digits with the first seed, then the next."""
     for seed in range(seeds):
         for digit in digits:
             own = config.copy_and_resolve_references()

@@ -1,13 +1,13 @@
-"""The speed of a config's training step: `python -m lfbm_jax.benchmark --config=configs/svhn.py`.
+"""Times a config's training step: `python -m lfbm_jax.benchmark --config=configs/svhn.py`.
 
-Each --peer is measured beside it in a process of its own, and all take turns, so that what else the
-machine does hits them alike:
+Each --peer is timed in a process of its own. All processes take turns, so other load on the machine
+affects them alike:
 
     --peer=pytorch, --peer=pytorch-compile   the same step in plain PyTorch, eager or compiled
     --peer=deterministic                     the same config with `deterministic` switched
     --peer=../before                         the same config in another checkout of this repository
 
-Random images: no data set is needed.
+The images are random, so no data set is needed.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from lfbm_jax.runs import build, cli, comparable, given, workdir
 
 PEER = pathlib.Path(__file__).parent.parent / "tests" / "peers" / "pytorch_lfbm.py"
 PYTORCH, PYTORCH_COMPILE, DETERMINISTIC = "pytorch", "pytorch-compile", "deterministic"
-# A turn lasts at least this long, so that a fast device's steps can be told apart from noise.
+# A turn lasts at least this long, so that timings of a fast device exceed the noise.
 TURN_SECONDS = 0.5
 
 _PEERS = flags.DEFINE_multi_string(
@@ -62,7 +62,7 @@ flags.adopt_module_key_flags(given)
 
 
 def main(config: ml_collections.ConfigDict) -> None:
-    jax.config.update("jax_enable_compilation_cache", False)  # What compiling takes is measured.
+    jax.config.update("jax_enable_compilation_cache", False)  # Compile times are measured.
     for part in _PARTS.value:
         if part not in measure.PARTS:
             raise UserError(f"--parts={part}: {did_you_mean(part, list(measure.PARTS))}")
@@ -87,10 +87,10 @@ def main(config: ml_collections.ConfigDict) -> None:
 
 
 def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """All figures of a config, and those of its peers under "peers", by name.
+    """Measures a config; returns its figures by name, with those of its peers under "peers".
 
     Raises:
-        UserError: a peer is unknown or cannot run this config, or a measured process ended.
+        UserError: a peer is unknown or cannot run this config, or a measured process ended early.
     """
     for name in _PEERS.value:
         _check_peer(name, config)
@@ -107,7 +107,7 @@ def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
         for _ in tqdm(range(_STEPS.value), desc="measuring", unit="turn", leave=False):
             for worker in workers:
                 worker.take_turn()
-        # Asked for last: it includes the time to compile the parts, which is nobody's turn.
+        # Last, because it compiles and times the parts, which belongs to no turn.
         figures = ours.finish()
     seconds = statistics.median(ours.seconds)
     batch, flops = config.train.batch_size, figures["flops_per_step"]
@@ -131,7 +131,7 @@ def compare(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _beside(ours: "_Worker", peer: "_Worker") -> dict[str, Any]:
-    """A peer's figures, and how many times as fast and as large as the peer ours is."""
+    """A peer's figures, with our speed and our memory as multiples of the peer's."""
     ratios = [b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)]
     return {
         "seconds_per_step": statistics.median(peer.seconds),
@@ -161,10 +161,10 @@ def table(figures: dict[str, Any]) -> str:
 def peer_spec(
     config: ml_collections.ConfigDict, compiled: bool, device: str
 ) -> dict[str, Any]:
-    """What the PyTorch peer has to know of a config.
+    """The settings of a config that the PyTorch peer needs.
 
     Raises:
-        UserError: the peer has no such prior, generator or inference.
+        UserError: the peer lacks the config's prior, generator or inference.
     """
     for section, known in (("prior", "glow"), ("generator", "convnet"), ("inference", "langevin")):
         name = config[section].name
@@ -193,12 +193,12 @@ def peer_spec(
 
 
 class _Worker:
-    """A process that takes steps when told to.
+    """A process that takes training steps on request.
 
     Attributes:
-        ready: what it said when it was ready.
-        seconds: a step's in every turn.
-        peak_memory_bytes: after the last turn.
+        ready: the message that the process sent when it was ready.
+        seconds: seconds per step, one entry per turn.
+        peak_memory_bytes: peak memory after the last turn.
     """
 
     def __init__(self, process: subprocess.Popen):
@@ -209,7 +209,7 @@ class _Worker:
         self.peak_memory_bytes = 0
 
     def calibrate(self) -> None:
-        """Chooses how many steps a turn has; the first step of all may be a slow one."""
+        """Chooses the number of steps per turn. The very first step may be a slow one."""
         if self.ready["first_seconds"] < 10 * TURN_SECONDS:
             self._steps_a_turn = math.ceil(TURN_SECONDS / self._ask(1)["seconds"])
 
@@ -228,7 +228,7 @@ class _Worker:
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        """The next line that the process prints; UserError where it ended instead."""
+        """The next line that the process prints; raises UserError if it ended instead."""
         line = self._process.stdout.readline()
         if not line:
             raise UserError(f"the measured process ended with status {self._process.wait()}")
@@ -239,14 +239,14 @@ class _Worker:
 def _worker(
     command: list[str | os.PathLike], folder: pathlib.Path | None = None
 ) -> Iterator[_Worker]:
-    """Starts a process in a folder (None: the present one) and waits until it is ready."""
+    """Starts a process in a folder (None: the current one) and waits until it is ready."""
     process = subprocess.Popen(
         list(map(os.fspath, command)),
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Several processes share a GPU: each takes what it needs, and no more in advance.
+        # Several processes share a GPU, so none may reserve memory in advance.
         env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"XLA_FLAGS": cli.XLA_FLAGS},
     )
     try:
@@ -258,7 +258,7 @@ def _worker(
 
 
 def _check_peer(name: str, config: ml_collections.ConfigDict) -> None:
-    """UserError where there is no such peer."""
+    """Raises UserError if there is no such peer."""
     if name in (PYTORCH, PYTORCH_COMPILE):
         if not PEER.exists():
             raise UserError(f"--peer={name}: {PEER} is missing: run the benchmark from a clone")
@@ -286,14 +286,17 @@ def _peer_command(
 
 
 def _jax_command(*more: str) -> list[str]:
-    """The command of a process that measures the config, with the package of its folder."""
+    """The command of a process that measures the config with the package in its working folder."""
     own = [f"--config={':'.join(filter(None, given.config_file()))}"]
     own += [f"--config.{key}={value}" for key, value in given.overrides().items()]
     return [sys.executable, "-m", "lfbm_jax.benchmark", *own, *more, "--worker"]
 
 
 def _work(config: ml_collections.ConfigDict) -> None:
-    """Takes steps as told, line by line; told 0, measures all that is not a step, and ends."""
+    """Serves as the measured process.
+
+    Each input line is a number of steps to take; 0 asks for everything else that is measured.
+    """
     step = measure.Step(config, build.model(config))
     _say(
         {
@@ -310,7 +313,7 @@ def _work(config: ml_collections.ConfigDict) -> None:
             seconds = step.run(steps)
             _say({"seconds": seconds, "peak_memory_bytes": measure.peak_memory_bytes()})
             continue
-        # Not before the last turn: the ceiling's matrices may be larger than the whole step.
+        # After the last turn, as the ceiling's matrices may take more memory than a step does.
         ceilings = [measure.ceiling_gflops(config.precision)]
         parts = step.parts(_PARTS.value)
         ceilings.append(measure.ceiling_gflops(config.precision))

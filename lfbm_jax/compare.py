@@ -1,9 +1,9 @@
-"""Trains several models alike and puts their figures side by side.
+"""Trains several models on the same budget and tabulates their figures side by side.
 
     python -m lfbm_jax.compare --config=configs/digits.py --models=lfbm,lebm,abp
 
 A model is a variant of the config, or several joined by "+" (`lebm+long_run`); `lfbm` is the config
-itself. All models get its generator and see as many images.
+itself. All models share its generator and see the same number of images.
 """
 
 import json
@@ -19,13 +19,13 @@ from PIL import Image
 from lfbm_jax.errors import UserError
 from lfbm_jax.runs import cli, given, grid, recorded
 
-# Table 1 of the paper: three priors, each with short-run and long-run chains and a network.
+# Table 1 of the paper: three priors, each with short-run chains, long-run chains and a network.
 TABLE_1 = (
     ("lfbm", "long_run", "lfbm_vae")
     + ("lebm", "lebm+long_run", "lebm+inference=encoder")
     + ("abp", "abp+long_run", "vae")
 )
-# What every model gets from the plain config.
+# Settings of `train` that every model takes from the plain config.
 BUDGET = ("batch_size", "num_epochs", "num_steps")
 PICTURES = ("samples", "reconstructions")
 
@@ -53,7 +53,7 @@ def main(config: ml_collections.ConfigDict) -> None:
 def plan(
     config: ml_collections.ConfigDict, models: list[str], root: pathlib.Path
 ) -> list[grid.Run]:
-    """The run of every model; UserError for one that is not known."""
+    """The run of every model; raises UserError for an unknown one."""
     path, variants = given.config_file()
     get_config = runpy.run_path(path)["get_config"]
     names = [n for name in models for n in (TABLE_1 if name == "table1" else (name,))]
@@ -68,7 +68,7 @@ def plan(
 
 
 def table(results: dict[str, dict[str, float]], setting: str) -> str:
-    """Markdown: a row for every figure, a column for every model."""
+    """Markdown with one row per figure and one column per model."""
     names = list(dict.fromkeys(name for figures in results.values() for name in figures))
     rows = [["figure", *results], ["---"] * (len(results) + 1)]
     for name in names:
@@ -80,7 +80,7 @@ def table(results: dict[str, dict[str, float]], setting: str) -> str:
 
 
 def draw(folders: dict[str, pathlib.Path]) -> Figure:
-    """A row for every model: its samples, and held-out images above their reconstructions."""
+    """A row per model: its samples, and held-out images above their reconstructions."""
     figure = Figure(figsize=(10, 5 * len(folders)), layout="constrained")
     axes = figure.subplots(len(folders), len(PICTURES), squeeze=False)
     for row, (name, folder) in zip(axes, folders.items(), strict=True):
@@ -112,7 +112,7 @@ def _config_of(
 
 
 def _setting(config: ml_collections.ConfigDict, runs: list[grid.Run]) -> str:
-    """What all models have in common, and the devices they were evaluated on."""
+    """One sentence: the settings that all models share, and the devices that evaluated them."""
     budget = ", ".join(f"train.{key} {config.train[key]}" for key in BUDGET)
     reports = (recorded.read_run(run.folder).reports.values() for run in runs)
     devices = sorted({report["setup"].get("device", "-") for found in reports for report in found})

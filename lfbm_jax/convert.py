@@ -1,11 +1,13 @@
-"""The authors' checkpoints: `python -m lfbm_jax.convert CKPT.pth --config=FILE --workdir=RUN`.
+"""Converts a checkpoint of the authors into a work directory.
 
-Makes a work directory that evaluates and samples like one trained here. The sizes of the networks
-are read from the checkpoint and replace those of the config; what a checkpoint does not hold (the
-data, sigma, the inference settings) is the config's. PyTorch is not needed.
+    python -m lfbm_jax.convert CKPT.pth --config=FILE --workdir=RUN
 
-Their checkpoint is a dictionary of `epoch`, `netF` (the flow), `netG` (the generator) and the
-optimizers' states, which are left: training that goes on from here starts Adam anew.
+The new work directory evaluates and samples like one trained here. The sizes of the networks are
+read from the checkpoint and replace those of the config. Everything that a checkpoint does not hold
+(the data, sigma, the inference settings) comes from the config. PyTorch is not needed.
+
+The authors' checkpoint is a dictionary of `epoch`, `netF` (the flow), `netG` (the generator) and
+the optimizers' states. The latter are ignored, so further training restarts Adam.
 """
 
 import pathlib
@@ -26,31 +28,31 @@ from lfbm_jax.model import Parameters
 from lfbm_jax.runs import build, cli, given, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
 
-# What their checkpoints hold; other parts of a config would be left without parameters.
+# The parts that their checkpoints hold. Any other part of a config would lack parameters.
 PARTS = {
     "prior": "glow",
     "generator": "convnet",
     "inference": "langevin",
     "eval_inference": "langevin",
 }
-# Their name of a step of the flow; step 0 is the first in the direction z -> z0, as here.
+# Their name for a step of the flow. Step 0 is the first in the direction z -> z0, as in our code.
 STEP = "revnet2d_s.0.revnet2d_step_s.{}."
-# A copy of actnorm.b, and biases that the actnorm of the layer makes useless.
+# A copy of actnorm.b, and biases that the layer's actnorm makes redundant.
 UNUSED = re.compile(r"actnorm\.bias$|f\.fc_[12]\.b$")
-# Their convolutions are members 0, 3, 6, ... of a sequence; normalisation and ReLU stand between.
+# Their convolutions are members 0, 3, 6, ... of a sequence, with normalisation and ReLU in between.
 MEMBERS_A_LAYER = 3
-# (stride, padding) of a layer after the first, by its kernel size; the first has (1, 0).
+# (stride, padding) of every layer but the first, by its kernel size; the first has (1, 0).
 GEOMETRY = {4: (2, 1), 3: (1, 1)}
 
 flags.adopt_module_key_flags(given)
 
 
 class Converted(NamedTuple):
-    """What was read from a checkpoint.
+    """The content of one of the authors' checkpoints, in our layout.
 
     Attributes:
-        epoch: how long it was trained.
-        alpha, beta: parameters of the glow prior and of the convnet generator, NumPy arrays.
+        epoch: the number of training epochs.
+        alpha, beta: parameters of the glow prior and of the convnet generator, as NumPy arrays.
         layers: (features, kernel size) of every layer of the generator.
     """
 
@@ -61,16 +63,17 @@ class Converted(NamedTuple):
 
 
 def read(path: str | pathlib.Path) -> Converted:
-    """The epoch, alpha and beta of a checkpoint in the authors' format.
+    """Reads a checkpoint in the authors' format.
 
     Raises:
-        UserError: it is no such file; an array is missing, of a wrong shape, not finite or unknown.
+        UserError: the file has another format, or an array is missing, unknown, of a wrong shape
+            or not finite.
     """
     return read_state(pytorch_file.read(path), path)
 
 
 def read_state(content: Any, path: str | pathlib.Path) -> Converted:
-    """The same from the content of the file, which `path` names in errors."""
+    """Converts the content of the file `path`, a name used in errors only; see `read`."""
     if not isinstance(content, Mapping) or not {"epoch", "netF", "netG"} <= content.keys():
         raise UserError(f"{path}: has no 'epoch', 'netF' and 'netG', so it is not of this format")
     if not isinstance(content["epoch"], int) or content["epoch"] < 0:
@@ -84,10 +87,10 @@ def read_state(content: Any, path: str | pathlib.Path) -> Converted:
 
 
 def adapt(config: ml_collections.ConfigDict, converted: Converted) -> None:
-    """Puts the sizes of the checkpoint into a config; UserError where it has other parts.
+    """Puts the sizes of the checkpoint into a config; raises UserError if its parts do not fit.
 
-    Weights do not tell strides and paddings: they are the config's where its kernel sizes are
-    those of the checkpoint, else what the authors' networks have.
+    Weights do not determine strides and paddings. These come from the config if its kernel sizes
+    are the checkpoint's, else from the authors' networks (`GEOMETRY`).
     """
     for section, name in PARTS.items():
         if config[section].name != name:
@@ -110,10 +113,10 @@ def adapt(config: ml_collections.ConfigDict, converted: Converted) -> None:
 def convert(
     path: str | pathlib.Path, config: ml_collections.ConfigDict, folder: pathlib.Path
 ) -> ml_collections.ConfigDict:
-    """Makes the work directory `folder`, whose only checkpoint has the epoch for its step.
+    """Makes the work directory `folder`, whose only checkpoint has the epoch as its step.
 
     Returns:
-        The config that is recorded there: `config` with the sizes of the checkpoint.
+        The recorded config, which is `config` with the sizes of the checkpoint.
 
     Raises:
         UserError: the file cannot be converted, or the folder is a work directory already.
@@ -148,7 +151,7 @@ def main(config: ml_collections.ConfigDict, path: str) -> None:
 
 
 def _read_flow(arrays: "_Arrays") -> dict:
-    """alpha, with a leading axis of steps."""
+    """Returns alpha, whose arrays have a leading axis over flow steps."""
     num_steps = arrays.count(STEP.format(r"(\d+)"))
     d, _ = arrays.shape(STEP.format(0) + "invertible_1x1_conv.w", 2)
     _, width = arrays.shape(STEP.format(0) + "f.fc_1.w", 2)
@@ -162,8 +165,8 @@ def _read_flow(arrays: "_Arrays") -> dict:
         }
 
     def step(prefix: str) -> dict:
-        # Their couplings take the even outputs for the shift and the odd ones for the scale; ours
-        # take the first half and the second.
+        # Their couplings take the even outputs as the shift and the odd ones as the scale. Ours
+        # take the first half as the shift and the second half as the scale.
         order = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])
         net = f"{prefix}f."
         return {
@@ -189,7 +192,7 @@ def _read_flow(arrays: "_Arrays") -> dict:
 def _read_generator(
     arrays: "_Arrays", latent_dim: int
 ) -> tuple[dict, tuple[tuple[int, int], ...]]:
-    """beta, and (features, kernel size) of every layer."""
+    """Returns beta, and (features, kernel size) of every layer."""
     last = arrays.count(r"gen\.(\d+)\.") - 1
     beta, layers, channels = {}, [], latent_dim
     for i in range(last // MEMBERS_A_LAYER + 1):
@@ -208,7 +211,7 @@ def _read_generator(
 def _with_geometry(
     layers: tuple[tuple[int, int], ...], known: Sequence[Sequence[int]]
 ) -> tuple[tuple[int, int, int, int], ...]:
-    """(features, kernel size, stride, padding) of every layer, as `adapt` says."""
+    """Returns (features, kernel size, stride, padding) of every layer; see `adapt`."""
     kernels = [kernel for _, kernel in layers]
     if kernels == [kernel for _, kernel, _, _ in known]:
         geometry = [tuple(rest) for _, _, *rest in known]
@@ -224,7 +227,7 @@ def _with_geometry(
 
 
 class _Arrays:
-    """A state dict from which every array is taken once, with the shape it must have."""
+    """A state dict from which every array is taken once, after a check of its shape."""
 
     def __init__(self, where: str, arrays: Any):
         self.where = where
@@ -233,7 +236,7 @@ class _Arrays:
         self._left = {name: array for name, array in arrays.items() if not UNUSED.search(name)}
 
     def count(self, pattern: str) -> int:
-        """One more than the largest number in a name; UserError where no name matches."""
+        """The largest number in names that match, plus one; raises UserError if none matches."""
         found = (re.match(pattern, name) for name in self._left)
         numbers = [int(match[1]) for match in found if match]
         if not numbers:
@@ -241,7 +244,7 @@ class _Arrays:
         return max(numbers) + 1
 
     def shape(self, name: str, axes: int) -> tuple[int, ...]:
-        """The shape of an array; UserError unless it has so many axes."""
+        """The shape of an array; raises UserError if it has another number of axes."""
         shape = np.shape(self._get(name))
         if len(shape) != axes:
             raise UserError(f"{self.where}.{name} has shape {shape}, but needs {axes} axes")

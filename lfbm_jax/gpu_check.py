@@ -7,9 +7,9 @@
 | `svhn`, `celeba64`, `cifar10` | time and memory of a step, beside PyTorch's and `deterministic` |
 | `table11` | minutes per epoch and milliseconds per batch of the paper's four models |
 
-Each part runs in processes of its own, which end when its time is up. What it found is written when
-it ends, into gpu_check.json and gpu_check.md, and a part that fails keeps no other from running.
-The exit status is 1 where one failed.
+Each part runs in processes of its own, which are killed when its time is up. gpu_check.json and
+gpu_check.md are written after each part. If a part fails, the others still run, and the exit status
+is 1.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ NAMES = ("gpu_check.json", "gpu_check.md")
 PYTORCH = ("pytorch", "pytorch-compile")
 MODELS_OF_TABLE_11 = {"LFBM-MCMC": "", "LFBM-VAE": "lfbm_vae,", "LEBM": "lebm,", "ABP": "abp,"}
 TEN_MINUTES = 600.0
-STEPS, STOPPED_AT = 6, 3  # Of the run that is resumed.
+STEPS, STOPPED_AT = 6, 3  # of the run that is resumed
 RUN_TO_RESUME = {
     "data.source": "synthetic",
     "data.test_fraction": 0.25,
@@ -52,16 +52,16 @@ RUN_TO_RESUME = {
     "train.batch_size": 32,
     "train.checkpoint_every": STOPPED_AT,
     "train.log_every": 1,
-    "train.sample_every": STOPPED_AT,  # Where a run ends it draws samples, and logs of them.
+    "train.sample_every": STOPPED_AT,  # A run also draws and logs samples at its end.
 }
 
 
 class Found(NamedTuple):
-    """What a part found.
+    """The result of a part.
 
     Attributes:
-        figures: to be written as JSON.
-        faults: a line for each thing that is wrong.
+        figures: what was measured, as JSON can hold it.
+        faults: one line per fault.
     """
 
     figures: dict[str, Any]
@@ -69,12 +69,12 @@ class Found(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What a part is given.
+    """The settings of a part, and how it runs its processes.
 
     Attributes:
         folder: where everything is written.
-        tiny: whether narrow networks are enough, as in the tests.
-        deadline: when its processes are ended, by `time.monotonic`.
+        tiny: whether to use narrow networks, as the tests do.
+        deadline: when the part's processes are killed, on the clock of `time.monotonic`.
     """
 
     folder: pathlib.Path
@@ -82,7 +82,7 @@ class Check(NamedTuple):
     deadline: float
 
     def config(self, name: str, variants: str = "") -> str:
-        """The flag of an experiment."""
+        """The flag that names an experiment."""
         variants += ",smoke" if self.tiny else ""
         return f"--config=configs/{name}.py:{variants.lstrip(',')}"
 
@@ -90,7 +90,8 @@ class Check(NamedTuple):
         """Runs Python commands side by side.
 
         Raises:
-            UserError: one failed, or the time is up; it names the log, and its last line.
+            UserError: a command failed, or the time is up. The text names the log, and the last
+                line of a failed command.
         """
         with contextlib.ExitStack() as stack:
             processes = [stack.enter_context(self._started(command)) for command in commands]
@@ -114,7 +115,7 @@ class Check(NamedTuple):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | command.environment,
-                start_new_session=True,  # So that its own processes end with it.
+                start_new_session=True,  # So that its child processes can be killed with it.
             )
         try:
             yield process
@@ -125,12 +126,12 @@ class Check(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A module with its arguments.
+    """A module to run, with its arguments.
 
     Attributes:
-        name: of its log.
-        arguments: of `python -m`.
-        environment: variables to set.
+        name: the log's name, without suffix.
+        arguments: the arguments of `python -m`.
+        environment: environment variables to set.
     """
 
     name: str
@@ -139,7 +140,7 @@ class Command(NamedTuple):
 
 
 def values(check: Check) -> Found:
-    """Errors of this device in roundings of each precision, against a CPU in float32."""
+    """Compares this device with a CPU in float32; errors are in roundings of each precision."""
     figures, faults = {}, []
     with tempfile.TemporaryDirectory() as scratch:
         command = ["lfbm_jax.gpu_check", check.config("svhn"), f"--out={scratch}"]
@@ -160,8 +161,8 @@ def values(check: Check) -> Found:
 
 
 def compute_values(config: ml_collections.ConfigDict, name: str, folder: pathlib.Path) -> None:
-    """A process of `values`: what this device computes at every precision; a CPU in float32."""
-    # Drawn on the CPU by all, for other devices round otherwise.
+    """Runs as a process of `values`: a device computes at every precision, the CPU in float32."""
+    # All processes draw them on the CPU, because other devices round differently.
     with jax.default_device(jax.devices("cpu")[0]):
         parameters = agreement.parameters(config)
     for precision in agreement.EPSILON if name == "device" else ("float32",):
@@ -171,7 +172,7 @@ def compute_values(config: ml_collections.ConfigDict, name: str, folder: pathlib
 
 
 def resume(check: Check) -> Found:
-    """Trains without a stop and with one; every process compiles anew."""
+    """Compares training with and without a stop; every process compiles anew."""
     ends = {"whole": (STEPS,), "resumed": (STOPPED_AT, STEPS)}
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -196,7 +197,7 @@ def resume(check: Check) -> Found:
 
 
 def _end(run: pathlib.Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
-    """The last checkpoint of a run, array by array, and what it logged but for times."""
+    """The arrays of a run's last checkpoint, and its logged lines without times."""
     config = workdir.load_config(run)
     template = jax.eval_shape(lambda: learning.init_state(config, build.model(config)))
     checkpoints = Checkpoints(run, read_only=True)
@@ -214,7 +215,7 @@ def _end(run: pathlib.Path) -> tuple[dict[str, np.ndarray], list[dict[str, float
 
 
 def speed(name: str, check: Check) -> Found:
-    """A config's step beside its peers; without those that keep it from being measured."""
+    """Times a config's step beside its peers, and without the peers that fail."""
     path = check.folder / f"benchmark-{name}.json"
     command = ["lfbm_jax.benchmark", check.config(name), "--parts=", f"--out={path}"]
     command.append(f"--steps={1 if check.tiny else 5}")
@@ -232,7 +233,7 @@ def speed(name: str, check: Check) -> Found:
 
 
 def table_11(check: Check) -> Found:
-    """Both times of each model, where `lfbm_jax.tables` finds them."""
+    """Measures both times of each model, into work directories that `lfbm_jax.tables` reads."""
     figures, faults = {}, []
     for method, variants in MODELS_OF_TABLE_11.items():
         run = check.folder / "table11" / method
@@ -249,7 +250,12 @@ def table_11(check: Check) -> Found:
 
 
 class Part(NamedTuple):
-    """One part: how many seconds it may take of ten minutes for all, and what it does."""
+    """One part of the check.
+
+    Attributes:
+        seconds: its limit when all parts together have ten minutes.
+        run: does the part.
+    """
 
     seconds: float
     run: Callable[[Check], Found]
@@ -272,7 +278,7 @@ def main() -> None:
     for part in _PARTS.value:
         if part not in PARTS:
             raise UserError(f"--parts={part}: {did_you_mean(part, list(PARTS))}")
-    jax.config.update("jax_platforms", "cpu")  # The parts' processes alone take the device.
+    jax.config.update("jax_platforms", "cpu")  # Leaves the device to the parts' processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder.mkdir(parents=True, exist_ok=True)
     results = check_all(folder, _PARTS.value, _TINY.value, 60 * _MINUTES.value)
@@ -284,16 +290,16 @@ def main() -> None:
 def check_all(
     folder: pathlib.Path, parts: Sequence[str], tiny: bool, seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """Runs parts one after the other and writes what each found when it ends.
+    """Runs parts one after the other and writes the results so far after each.
 
     Args:
         folder: where everything is written.
         parts: names of PARTS.
-        tiny: whether narrow networks are enough.
-        seconds: for all parts together; each may take its share of them.
+        tiny: whether to use narrow networks.
+        seconds: the limit for all parts together; each part may use its share.
 
     Returns:
-        For each part "figures", "faults" (lines; none where all is well) and "seconds".
+        The "figures", "faults" (one line per fault) and "seconds" of each part.
     """
     end = time.monotonic() + seconds
     results: dict[str, dict[str, Any]] = {}
@@ -304,7 +310,7 @@ def check_all(
         check = Check(folder, tiny, min(end, begin + share))
         try:
             figures, faults = PARTS[name].run(check)
-        except Exception as error:  # Whatever it is, the other parts are still of use.
+        except Exception as error:  # The other parts are worth running whatever this is.
             figures, faults = {}, [f"{error}" or type(error).__name__]
         results[name] = {
             "figures": figures, "faults": faults, "seconds": time.monotonic() - begin
@@ -327,7 +333,7 @@ def _write(folder: pathlib.Path, results: dict[str, dict[str, Any]]) -> None:
 
 
 def _also_on_the_cpu() -> None:
-    """Where JAX_PLATFORMS names the platforms, also takes the CPU."""
+    """Adds the CPU to the platforms that JAX_PLATFORMS names, if it names any."""
     platforms = jax.config.jax_platforms
     if platforms and "cpu" not in platforms.split(","):
         jax.config.update("jax_platforms", f"{platforms},cpu")

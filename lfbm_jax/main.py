@@ -1,4 +1,4 @@
-"""The command line: `python -m lfbm_jax.main --config=configs/digits.py`."""
+"""Trains, evaluates or samples one run: `python -m lfbm_jax.main --config=configs/digits.py`."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from lfbm_jax.metrics import fid
 from lfbm_jax.reports import plots
 from lfbm_jax.runs import build, cli, experiment, given, workdir
 
-DEVICE_BYTES = 16e9  # of a device that nothing is said about
+DEVICE_BYTES = 16e9  # memory of a device when neither --memory_gb nor --target is given
 MODES = ("train", "evaluate", "sample", "describe", "prepare", "fid_stats", "costs")
 
 _MODE = flags.DEFINE_enum(
@@ -143,7 +143,7 @@ _MODE_FUNCTIONS: dict[str, Callable[[ml_collections.ConfigDict, pathlib.Path], N
 
 
 def _config() -> ml_collections.ConfigDict:
-    """--config, or that of the work directory where only this is given."""
+    """The config of --config, or of the work directory if only --workdir is given."""
     if given.CONFIG.value is not None:
         return given.CONFIG.value
     if given.WORKDIR.value:
@@ -152,7 +152,7 @@ def _config() -> ml_collections.ConfigDict:
 
 
 def _workdir() -> pathlib.Path:
-    """--workdir, or runs/<config name>, variants included."""
+    """The folder of --workdir, else runs/<config name>-<variants>."""
     if given.WORKDIR.value:
         return pathlib.Path(given.WORKDIR.value)
     path, variants = given.config_file()

@@ -1,10 +1,10 @@
-"""Ablations as in Figure 3: a run for every point of a grid of settings, one plot and one table.
+"""Runs every point of a grid of settings, and writes a plot as in Figure 3 and a table.
 
     python -m lfbm_jax.sweep --config=configs/digits.py --workdir=runs/steps --seeds=3 \\
         --grid='inference.num_steps=10,20,40;inference.step_size=0.05,0.1'
 
-Every run has a work directory of its own. The same command resumes where it was interrupted: runs
-that are done are left alone, others resume from their checkpoints.
+Every run has a work directory of its own. The same command resumes after an interruption: it skips
+finished runs and resumes the others from their checkpoints.
 """
 
 import ast
@@ -31,7 +31,13 @@ flags.adopt_module_key_flags(grid)
 
 
 class Point(NamedTuple):
-    """A run of the sweep, with its settings of the grid's keys and its seed."""
+    """One run of a sweep.
+
+    Attributes:
+        settings: its values of the grid's keys.
+        seed: its seed.
+        run: the run itself.
+    """
 
     settings: dict[str, Any]
     seed: int
@@ -54,7 +60,7 @@ def main(config: ml_collections.ConfigDict) -> None:
 
 
 def parse_grid(text: str, config: ml_collections.ConfigDict) -> dict[str, list[Any]]:
-    """'a.b=1,2;c.d=0.1' -> {"a.b": [1, 2], "c.d": [0.1]}; UserError where a key is none."""
+    """Parses 'a.b=1,2;c.d=0.1' to {"a.b": [1, 2], "c.d": [0.1]}; UserError for an unknown key."""
     known = list(workdir.flat(config.to_dict()))
     found = {}
     for part in filter(None, text.split(";")):
@@ -63,7 +69,7 @@ def parse_grid(text: str, config: ml_collections.ConfigDict) -> dict[str, list[A
             raise UserError(f"--grid: no setting {key!r}: {did_you_mean(key, known)}")
         try:
             found[key] = list(ast.literal_eval(f"[{values}]"))
-        except (SyntaxError, ValueError):  # Words without quotation marks.
+        except (SyntaxError, ValueError):  # words without quotation marks
             found[key] = [value.strip() for value in values.split(",")]
         if not found[key]:
             raise UserError(f"--grid: {key} has no values: write {key}=value,value")
@@ -73,7 +79,7 @@ def parse_grid(text: str, config: ml_collections.ConfigDict) -> dict[str, list[A
 def plan(
     config: ml_collections.ConfigDict, values: dict[str, list[Any]], seeds: int, root: pathlib.Path
 ) -> list[Point]:
-    """The runs of a sweep, seeds innermost; UserError where a value does not fit its setting."""
+    """Lists the runs of a sweep, seeds innermost; UserError if a value does not fit its setting."""
     points = []
     for chosen in itertools.product(*values.values()):
         settings = dict(zip(values, chosen, strict=True))

@@ -1,8 +1,9 @@
-"""Gathers runs into the paper's Tables 2 to 6, 11 and 13, the paper's numbers beside ours.
+"""Writes the paper's Tables 2 to 6, 11 and 13 from runs, with the paper's numbers beside ours.
 
     python -m lfbm_jax.tables runs --out=tables.md
 
-takes work directories, or folders that hold some at any depth; see `lfbm_jax.runs.tables`.
+The arguments are work directories, or folders that hold some at any depth. See
+`lfbm_jax.runs.tables`.
 """
 
 import pathlib
@@ -18,7 +19,7 @@ _OUT = flags.DEFINE_string("out", "tables.md", "the file to write", allow_overri
 
 
 def main(*folders: str) -> None:
-    jax.config.update("jax_platforms", "cpu")  # Accelerators may be at work for a run.
+    jax.config.update("jax_platforms", "cpu")  # A run may be using the accelerators.
     if not folders:
         raise UserError("no runs given: name work directories, or folders that hold some")
     path = tables.write(map(pathlib.Path, folders), pathlib.Path(_OUT.value))
