@@ -1,7 +1,7 @@
-"""What a device computes, held against what a CPU computes from the same parameters and images.
+"""Compares the results of a device with those of a CPU for the same parameters and images.
 
-The error of an array is counted in roundings: ||found - expected|| / ||expected|| over the machine
-epsilon of the precision in which it is to be computed.
+The error of an array is counted in roundings: ||found - expected|| / ||expected||, divided by the
+machine epsilon of the precision that the array should be computed in.
 """
 
 import math
@@ -24,21 +24,22 @@ from lfbm_jax.runs import build
 
 BATCH = 8
 CHAIN_STEPS = 10
-# Of significands of 24, 11 and 8 bits, the first one included.
+# For significands of 24, 11 and 8 bits, counting the implicit leading bit.
 EPSILON = {"float32": 2.0**-23, "tensorfloat32": 2.0**-10, "bfloat16": 2.0**-7}
 
-# Arrays by name: one for each example, or one for each array of parameters.
+# Lists of arrays by name, with one array per example or one per array of parameters.
 Figures = dict[str, list[np.ndarray]]
 
 
 class Bound(NamedTuple):
-    """How far a figure may be off.
+    """The largest error allowed for a figure.
 
     Attributes:
-        roundings: at most so many.
-        over: combines the errors of its arrays. A chain in which an activation crosses zero, where
-            the slope of LeakyReLU jumps, is off by far more than the others, hence the median.
-        always_float32: whether it is computed in float32 whatever the config's precision is.
+        roundings: the largest error, in roundings.
+        over: combines the errors of the figure's arrays. Chains use the median, because a chain is
+            off by far more than the others if one of its activations crosses zero, where the slope
+            of LeakyReLU jumps.
+        always_float32: whether it is computed in float32 under every precision.
     """
 
     roundings: float
@@ -46,8 +47,8 @@ class Bound(NamedTuple):
     always_float32: bool = False
 
 
-# Measured for SVHN on a CPU, at most: densities 0.6, chain 6.4, updates 26; by other forms
-# of the convolutions in float32, by their inputs cut to 11 bits, and in bfloat16.
+# Largest errors measured for SVHN on a CPU: densities 0.6, chain 6.4, updates 26. These compare
+# with other forms of the convolutions in float32, with inputs cut to 11 bits, and with bfloat16.
 BOUNDS = {
     "log p(z)": Bound(16, max, always_float32=True),
     "log p(x given z)": Bound(16, max),
@@ -58,9 +59,9 @@ BOUNDS = {
 
 
 def parameters(config: ml_collections.ConfigDict) -> Parameters:
-    """Parameters somewhat as after training: noise on the prior's, the generator's twice as large.
+    """Parameters roughly as after training: the prior's with noise, the generator's doubled.
 
-    As they begin, the prior is a rotation, and images are all grey, whatever z is.
+    Initial parameters would test little: the prior is a rotation, and every z gives a grey image.
     """
     random = np.random.default_rng(config.seed)
     model = build.model(config)
@@ -74,11 +75,11 @@ def parameters(config: ml_collections.ConfigDict) -> Parameters:
 
 
 def figures(config: ml_collections.ConfigDict, parameters: Parameters) -> Figures:
-    """What the default device computes at the config's precision.
+    """Computes all figures on the default device at the config's precision.
 
-    Log-densities of BATCH images and latent vectors, where chains of CHAIN_STEPS steps end, and the
-    gradients of one update after a single step of the chain (Adam's first moments, which are in
-    proportion to them).
+    They are the log-densities of BATCH images and latent vectors, the ends of chains of CHAIN_STEPS
+    steps, and the gradients of one update after a single chain step. Adam's first moments, which
+    are proportional to the gradients, stand for them.
     """
     config = config.copy_and_resolve_references().unlock()
     config.train.batch_size = BATCH
@@ -140,10 +141,10 @@ def _moments_after_one_update(
 
 
 def errors(found: Figures, expected: Figures, precision: str) -> dict[str, float]:
-    """The error of every figure in roundings of the config's precision; infinite where it is NaN.
+    """The error of every figure in roundings of the config's precision; infinity stands for NaN.
 
-    It is the median over examples, or the largest over the parameters' arrays. The densities of
-    priors are computed in float32 under every precision, so theirs is in roundings of that.
+    `BOUNDS` says how a figure's arrays are combined. The density of the prior is always computed in
+    float32, so its error is in roundings of float32.
     """
     roundings = {}
     for name, bound in BOUNDS.items():
@@ -158,14 +159,14 @@ def errors(found: Figures, expected: Figures, precision: str) -> dict[str, float
 
 
 def save(figures: Figures, path: pathlib.Path) -> None:
-    """Writes figures as .npz, complete or not at all."""
+    """Writes figures to an .npz file, which appears complete or not at all."""
     arrays = {f"{name} {i}": a for name, each in figures.items() for i, a in enumerate(each)}
     with atomic.replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def load(path: pathlib.Path) -> Figures:
-    """What `save` wrote."""
+    """Reads figures that `save` wrote."""
     figures: Figures = {}
     with np.load(path) as file:
         for key in file.files:

@@ -1,19 +1,20 @@
-"""Which runs are alike: what a figure depends on besides the seed.
+"""Selects the settings, besides the seed, that figures of a run depend on.
 
-Figures are averaged over runs that agree in all of this and in the number of iterations that the
-model had learned for. Left out is only what cannot change a figure at a given iteration:
+Runs are alike if they agree in these settings. Figures are averaged over runs that are alike and
+were measured at the same iteration. Only settings that cannot change a figure at a given iteration
+are ignored:
 
 - the seed;
-- how long the run was to learn, since the iteration itself is compared;
-- when it logs, draws, saves and what it evaluates; `train.ema_decay`, which changes nothing but
-  the reports of averaged parameters, and these are not averaged over runs;
-- `train.microbatch_size` and `deterministic`, which change rounding alone;
-- where files lie, `data.dir` included where the data set's name says what it holds; images of your
-  own are known by their place alone;
-- settings of tasks other than those that measured the figures: those of inference in evaluation
-  for samples, those of FID where no task measures it.
+- the configured length of training, because the iteration itself is compared;
+- when the run logs, draws and saves, and what it evaluates; `train.ema_decay` too, because it
+  changes only the reports of averaged parameters, which are not averaged over runs;
+- `train.microbatch_size` and `deterministic`, which change rounding only;
+- the places of files. `data.dir` is ignored if the data set's name says what it holds; a user's own
+  images are identified by their folder alone;
+- settings of tasks that did not measure the figures. Settings of inference in evaluation do not
+  affect samples, and those of FID matter only to tasks that measure FID.
 
-`train.steps_per_call` stays: SRI searches its step size between calls.
+`train.steps_per_call` counts, because SRI searches its step size between calls.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,21 +37,21 @@ IGNORED = (
     "train.num_steps",
     "train.sample_every",
 )
-KNOWN_BY_PLACE = ("image_folder", "npz", "huggingface")  # sources of any images
+KNOWN_BY_PLACE = ("image_folder", "npz", "huggingface")  # sources that read any images
 MEASURE_FID = {"generate", "inpaint"}
-# Of a report's setup; the number of images that were scored stands among its figures.
+# Entries of a report's setup. The number of scored images is among the report's figures.
 FACTS = ("split", "range", "fid_reference", "score_sigma", "timed_on")
 
 
 def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the figures of some reports of a run depend on.
+    """The settings that the figures in some reports of a run depend on.
 
     Args:
-        config: of the run, as `workdir.read_config` returns it.
-        reports: those that the figures are of.
+        config: the run's config, as `workdir.read_config` returns it.
+        reports: the reports that hold the figures.
 
     Returns:
-        Dotted settings, and what the reports say of the images, as "reconstruct num_images".
+        The settings by dotted name, and facts from the reports such as "reconstruct num_images".
     """
     reports = list(reports)
     tasks = {report["task"] for report in reports}
@@ -64,7 +65,7 @@ def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) ->
         for key, value in flat(config).items()
         if key not in ignored
         and not key.startswith(of_others)
-        # How many images a task was to score is said by how many it scored.
+        # The number of images that were scored, added below, replaces the number asked for.
         and not (key.startswith("task.") and key.endswith(".num_images"))
     }
     for report in reports:

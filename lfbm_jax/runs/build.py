@@ -1,9 +1,9 @@
-"""From a config to its model: the only place that finds exchangeable parts, by their names.
+"""Builds the model that a config describes; only this module looks up parts by name.
 
-A prior is a module of `lfbm_jax.priors`, and so on; adding a part is adding one module, for nothing
-here lists them. A part is a dataclass. Its fields without a default are what the builder gives it
-(the latent dimension, say); its fields with a default are its settings, which a config section of
-the same name may change.
+A prior is a module of `lfbm_jax.priors`, and likewise for the other kinds. Adding a part means
+adding one module, because no list of parts is kept here. A part is a dataclass. The builder fills
+its fields without a default (the latent dimension, for example). Its fields with a default are its
+settings, which the config section of the part may change.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.model import Model
 from lfbm_jax.tasks.base import Task, of_module
 
-# Config section -> folder and class. Two sections may hold parts of one kind.
+# Config section -> folder and class. Several sections may hold parts of one kind.
 SECTIONS = {
     "prior": ("priors", "Prior"),
     "generator": ("generators", "Generator"),
@@ -32,7 +32,7 @@ SECTIONS = {
 
 
 def model(config: ml_collections.ConfigDict) -> Model:
-    """The model of a config; raises UserError where the config does not describe one."""
+    """Builds the model of a config; raises UserError if the config does not describe one."""
     if not config.model.sigma > 0:
         raise UserError(f"model.sigma={config.model.sigma}: must be positive")
     if config.model.latent_dim < 1:
@@ -71,12 +71,12 @@ def model(config: ml_collections.ConfigDict) -> Model:
 
 
 def part(config: ml_collections.ConfigDict, section: str, **context: Any) -> Any:
-    """The part that a config section describes.
+    """Builds the part that a config section describes.
 
     Args:
         config: a whole config.
-        section: "prior", "generator", ...: where its name and settings stand.
-        **context: what the builder gives; a part takes of it what its fields name.
+        section: the section with the part's name and settings: "prior", "generator", ...
+        **context: values from the builder; a part takes those that its fields name.
     """
     settings = config[section].to_dict()
     name = settings.pop("name")
@@ -93,7 +93,7 @@ def part(config: ml_collections.ConfigDict, section: str, **context: Any) -> Any
 
 
 def defaults(section: str, name: str) -> dict[str, Any]:
-    """The settings of a part with their default values, its name first."""
+    """The part's name under "name", followed by its settings with their default values."""
     return {"name": name} | {
         field.name: field.default
         for field in dataclasses.fields(part_class(section, name))
@@ -102,13 +102,13 @@ def defaults(section: str, name: str) -> dict[str, Any]:
 
 
 def part_class(section: str, name: str) -> type:
-    """The class of the part that `section.name` names; UserError where there is none."""
+    """The class of the part that `section.name` names; raises UserError if there is none."""
     folder, class_name = SECTIONS[section]
     return vars(find(folder, name, f"{section}.name"))[class_name]
 
 
 def find(folder: str, name: str, field: str) -> ModuleType:
-    """The module `lfbm_jax.<folder>.<name>`; UserError naming `field` where there is none."""
+    """Imports `lfbm_jax.<folder>.<name>`; raises UserError naming `field` if there is none."""
     known = names(folder)
     if name not in known:
         raise UserError(f"{field}={name!r}: {did_you_mean(name, known)}")
@@ -116,18 +116,18 @@ def find(folder: str, name: str, field: str) -> ModuleType:
 
 
 def names(folder: str) -> list[str]:
-    """The parts of a folder: all its modules but `base`, which states their contract."""
+    """The names of the parts in a folder: all modules but `base`, which states their contract."""
     path = importlib.import_module(f"lfbm_jax.{folder}").__path__
     return sorted({module.name for module in pkgutil.iter_modules(path)} - {"base"})
 
 
 def task(name: str) -> Task:
-    """The task of that name; UserError where there is none."""
+    """The task called `name`; raises UserError if there is none."""
     return of_module(vars(find("tasks", name, "tasks")))
 
 
 def _check_evaluation(built: Model) -> None:
-    """UserError where evaluation's inference network could not use the trained parameters."""
+    """Raises UserError if the network used in evaluation cannot use the trained parameters."""
     trained, used = (
         jax.eval_shape(inference.init, jax.random.key(0))
         for inference in (built.inference, built.eval_inference)

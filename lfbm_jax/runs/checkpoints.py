@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: whole or absent, verified when read, the newest good one wins."""
+"""Saves and restores checkpoints with Orbax: each is whole or absent, and verified when read."""
 
 import errno
 import logging
@@ -18,12 +18,12 @@ from lfbm_jax.files import atomic
 from lfbm_jax.learning import TrainState
 
 KEEP = 3
-SET_ASIDE = "set_aside"  # The folder of a work directory for checkpoints that cannot be read.
+SET_ASIDE = "set_aside"  # folder of a work directory for checkpoints that cannot be read
 
-# What a missing, cut off or overwritten file makes the reader raise.
+# The exceptions that reading a truncated or overwritten file, or a missing one, raises.
 DAMAGE = (ValueError, KeyError, TypeError, AssertionError)
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-# How messages of the array library begin that tell of the machine, not of a file's content.
+# Status words of the array library that blame the machine rather than a file's content.
 PASSING = (
     "ABORTED",
     "CANCELLED",
@@ -39,15 +39,15 @@ PASSING = (
 class Checkpoints:
     """The checkpoints of one work directory, `checkpoints/<step>/`.
 
-    A checkpoint appears under its step only when it is complete. Beside the arrays it holds a
-    checksum of them, so that a damaged file is noticed even where it still decodes. Persistent
-    chains, of which only training has a use, are an item of their own. Of several processes, whose
-    states are the same, the first one writes and reads; all call every method.
+    A checkpoint appears under its step only when it is complete. It holds a checksum of its arrays,
+    so that damage is noticed even if the file still decodes. Persistent chains, which only training
+    uses, are an item of their own. If several processes train one model, all call every method, but
+    only the first one writes and reads, because all hold the same state.
 
     Args:
         workdir: the work directory.
-        read_only: for a run that may still be in training: nothing is made, not even an empty
-            folder, and a checkpoint that is being written stays.
+        read_only: for a run that may still be training: nothing is created, not even an empty
+            folder, and a half-written checkpoint stays.
 
     Raises:
         UserError: there is no run to read.
@@ -55,7 +55,7 @@ class Checkpoints:
 
     def __init__(self, workdir: pathlib.Path, read_only: bool = False):
         self._directory = workdir.absolute() / "checkpoints"
-        # Orbax announces every save on absl's log; our own progress line is enough.
+        # Orbax logs every save through absl; our own progress line is enough.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._manager = distributed.everywhere(
             lambda: self._open(read_only) if distributed.is_first() else None
@@ -80,7 +80,7 @@ class Checkpoints:
             ),
         )
         processes = options.multiprocessing_options
-        # Without them Orbax describes no item to a process that has saved none.
+        # Without handlers Orbax describes no items to a process that has not saved any.
         handlers = {
             "state": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
             "chains": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
@@ -89,13 +89,13 @@ class Checkpoints:
         return ocp.CheckpointManager(self._directory, item_handlers=handlers, options=options)
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, oldest first; only the first process knows them."""
+        """The steps that have a checkpoint, oldest first; empty except in the first process."""
         return sorted(self._manager.all_steps()) if self._manager else []
 
     def save(self, state: TrainState) -> None:
-        """Writes a checkpoint for `state.step`; does nothing where there is one already.
+        """Writes a checkpoint for `state.step`, unless there is one already.
 
-        It is complete when this returns, in whichever process.
+        When this returns, in any process, the checkpoint is complete.
 
         Raises:
             UserError: the disk is full or not writable; earlier checkpoints stay.
@@ -128,21 +128,21 @@ class Checkpoints:
             ) from error
 
     def restore(self, template: TrainState, step: int | None = None) -> TrainState | None:
-        """The state of a step, or of the newest checkpoint that can be read.
+        """Reads the checkpoint of a step, or the newest one that can be read.
 
         Args:
-            template: a state of the right structure and shapes; its values are not used. Without
-                chains in it, those of the checkpoint are not read.
-            step: which one; None for the newest. A damaged newest one is passed over with a
-                warning, a damaged chosen one is an error.
+            template: a state of the right structure and shapes, whose values are not used. If it
+                has no chains, those of the checkpoint are not read.
+            step: the step to read; None for the newest. A damaged checkpoint is skipped with a
+                warning if no step was chosen, and is an error if one was.
 
         Returns:
-            The state in host memory, or None where there is no checkpoint at all.
+            The state in host memory, or None if there is no checkpoint at all.
 
         Raises:
-            UserError: no such step, another layout than the template's, nothing readable, or a
-                fault that may pass (an input-output error, a full memory), which is never taken
-                for damage.
+            UserError: there is no such step, the layout differs from the template's, no checkpoint
+                can be read, or a fault occurred that may pass (an input-output error, full memory).
+                The latter is never treated as damage.
         """
         return distributed.from_first(lambda: self._restore(template, step), template)
 
@@ -177,10 +177,10 @@ class Checkpoints:
         return None
 
     def set_aside_after(self, step: int) -> None:
-        """Moves checkpoints later than `step`, which training is about to write again.
+        """Moves the checkpoints after `step` to `<workdir>/set_aside`.
 
-        They are the ones that `restore` passed over, and are kept in the work directory's folder
-        `set_aside`.
+        These are the ones that `restore` skipped. They must make room, because training is about
+        to write those steps again.
         """
         distributed.everywhere(lambda: self._set_aside_after(step))
 
@@ -198,10 +198,10 @@ class Checkpoints:
             self._manager.close()
 
     def _read(self, step: int, template: TrainState) -> TrainState:
-        """The state of one step.
+        """Reads the state of one step.
 
-        Arrays are found by their names, so that a release whose TrainState has one more field,
-        which is empty, reads the checkpoints of the release before.
+        Arrays are matched by name. A release whose TrainState gains a field can therefore read
+        checkpoints of earlier releases, as long as that field is empty.
         """
         items = _items(template)
         saved = self._layout(step, items)
@@ -219,10 +219,10 @@ class Checkpoints:
         return filled["state"]._replace(chains=chains)
 
     def _layout(self, step: int, items: dict) -> dict:
-        """What Orbax says that a checkpoint holds of each item.
+        """Returns Orbax's description of each item of a checkpoint, after comparing layouts.
 
         Raises:
-            UserError: arrays of other names, shapes or types than the items'.
+            UserError: the arrays differ from those of `items` in name, shape or type.
         """
         metadata = self._manager.item_metadata(step)
         if "state" not in metadata or metadata["state"] is None:
@@ -253,7 +253,7 @@ class Checkpoints:
 
 
 def _items(state: TrainState) -> dict:
-    """What a checkpoint keeps apart: the state without its chains and, if there are any, these."""
+    """Splits a state into a checkpoint's items: the state without chains, and its chains if any."""
     items = {"state": state._replace(chains=())}
     return items if isinstance(state.chains, tuple) else items | {"chains": {"z": state.chains}}
 
@@ -263,12 +263,12 @@ def _as_numpy(tree):
 
 
 def _layout(tree) -> dict[str, str]:
-    """The type and shape of every array by its name."""
+    """The type and shape of every array, by name."""
     return {name: f"{np.dtype(leaf.dtype)} {list(leaf.shape)}" for name, leaf in _named(tree)}
 
 
 def _filled(template, tree):
-    """The template with the arrays of another tree, found by their names."""
+    """The template with the arrays of another tree, matched by name."""
     leaves = dict(_named(tree))
     return jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], template)
 
@@ -279,12 +279,12 @@ def _named(tree) -> Iterator[tuple[str, Any]]:
 
 
 def _name(path) -> str:
-    """A dotted name, the same for the tree saved and for the one that Orbax describes."""
+    """A dotted name, the same for a saved tree and for Orbax's description of it."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _checksums(items: dict) -> dict[str, int]:
-    """One number an item."""
+    """The checksum of every item, by name."""
     return {name: _checksum(item) for name, item in items.items()}
 
 
@@ -302,7 +302,7 @@ def _check_finite(state: TrainState) -> None:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised from, tells of the machine and not of a file."""
+    """Whether an error, or one of its causes, blames the machine rather than a file's content."""
     if error is None:
         return False
     if isinstance(error, MemoryError) or (
@@ -315,7 +315,7 @@ def _may_pass(error: BaseException | None) -> bool:
 
 
 def _disk_problem(error: BaseException) -> str | None:
-    """What the operating system or the array library says about the disk, if it is that."""
+    """The complaint about the disk that an error carries; None if it carries none."""
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno, "") + " " + error.strerror
     for sign in ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded", "Read-only file"):

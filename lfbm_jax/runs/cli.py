@@ -1,4 +1,4 @@
-"""What every command begins with and how it ends: settings of JAX, and errors as one line."""
+"""The start and end of every command: sets up JAX, and turns errors into one line."""
 
 import errno
 import os
@@ -20,10 +20,10 @@ XLA_FLAGS = os.environ.get("XLA_FLAGS", "")  # the user's, before `begin` adds t
 
 
 def begin(config: ml_collections.ConfigDict | None) -> None:
-    """Checks a command's config and sets JAX up for it, before JAX looks for a device.
+    """Sets up JAX and checks a command's config, before JAX looks for a device.
 
     Raises:
-        UserError: a value that no part checks by itself is wrong.
+        UserError: the config has an invalid value; parts check their own settings later.
     """
     set_precision()
     keep_compiled_programs()
@@ -33,27 +33,27 @@ def begin(config: ml_collections.ConfigDict | None) -> None:
 
 
 def set_precision() -> None:
-    """Float32 products are full float32 on accelerators too, outside of the config's networks."""
+    """Makes float32 products outside the networks full float32, on accelerators too."""
     jax.config.update("jax_default_matmul_precision", precision.PRECISIONS["float32"])
 
 
 def set_determinism(config: ml_collections.ConfigDict) -> None:
-    """`deterministic=true`: a GPU repeats a run bit for bit, by XLA's slower ordered reductions.
+    """Makes a GPU repeat runs bit for bit if the config's `deterministic` is true.
 
-    CPUs and TPUs do so anyway. XLA reads this when JAX first asks for a device, so it must come
-    before that.
+    XLA then uses slower, ordered reductions. CPUs and TPUs repeat runs anyway. XLA reads its flags
+    when JAX first asks for a device, so this must be called earlier.
     """
     if config.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
 
 
 def is_deterministic() -> bool:
-    """Whether XLA has been told so in this process."""
+    """Whether `set_determinism` has told XLA of this process to be deterministic."""
     return DETERMINISTIC in os.environ.get("XLA_FLAGS", "")
 
 
 def keep_compiled_programs() -> None:
-    """Keeps what XLA compiles in the user's cache folder, so that the next run starts at once.
+    """Caches compiled programs in the user's cache folder, so that the next run starts at once.
 
     JAX_COMPILATION_CACHE_DIR names another folder.
     """
@@ -67,17 +67,18 @@ def run(
     argv: Sequence[str] | None = None,
     arguments: Sequence[str] | None = (),
 ) -> None:
-    """Parses the command line and runs `main`; every error that a user can cause is one line.
+    """Parses the command line and runs `main`; an error that a user can cause becomes one line.
 
-    An interrupted training has been saved; the process ends with the signal's status.
+    If a signal interrupted training, the run has been saved, and the process ends with the exit
+    status of that signal.
 
     Args:
-        main: the command; called with the config, where it has one, and what else stands on the
-            command line besides flags.
-        config: reads the config once flags are parsed, as `given.config` does; None for a command
-            that has none.
+        main: the command. It is called with the config, if it takes one, and the positional
+            arguments.
+        config: reads the config after flags are parsed, as `given.config` does; None for a command
+            without one.
         argv: the command line; None for the process's own.
-        arguments: names of what it takes besides flags; None for any number.
+        arguments: names of the positional arguments; None for any number of them.
     """
 
     def begin_and_run(words: Sequence[str]) -> None:
@@ -107,23 +108,23 @@ def run(
 
 
 def fail(message: str) -> None:
-    """Ends the process with the status of a usage error and one line."""
+    """Prints one line and ends the process with the exit status of a usage error."""
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(USAGE_ERROR)
 
 
 def _read(config: Callable[[], ml_collections.ConfigDict]) -> ml_collections.ConfigDict:
-    """The config, with one line instead of a traceback where its file cannot be loaded."""
+    """Reads the config; a file that cannot be loaded gives one line instead of a traceback."""
     try:
         found = config()
-        _ = found.seed  # A config file that cannot be loaded says so only when it is looked at.
+        _ = found.seed  # A config file that cannot be loaded raises only when a value is read.
     except Exception as error:  # A config file may raise anything.
         fail(str(error) or type(error).__name__)
     return found
 
 
 def _parse(argv: Sequence[str], arguments: Sequence[str] | None) -> Sequence[str]:
-    """Absl's flag parsing, with one line instead of a traceback for a wrong flag."""
+    """Parses flags with absl; a wrong flag gives one line instead of a traceback."""
     try:
         rest = flags.FLAGS(list(argv))
     except Exception as error:  # A config file may raise anything.

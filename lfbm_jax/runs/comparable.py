@@ -1,22 +1,22 @@
-"""The rule by which a figure of ours stands beside the paper's.
+"""Decides which of the paper's figures may be shown beside ours.
 
-A figure of ours stands beside the paper's where both were measured alike, as far as
-this is known; `figures` decides it from a run's resolved config and report, so that whatever a
-variant or an override changes, the paper's figure goes by itself. All of this must agree:
+A figure of the paper is shown beside ours only if, as far as is known, both were measured alike.
+`figures` decides this from a run's resolved config and report, so any variant or override that
+matters removes the paper's figure. All of the following must agree:
 
 - data: the real data set, its size, cropping, training images and split (`data_set`, `given`);
 - method: prior, inference and objective (`method`);
-- every setting that the paper or published code gives: Tables 7 to 10 and 12 and the values of
-  the authors' code where these differ (`paper_settings.given`). Settings that nobody mentions must
-  be unused. Free are only settings that every run has and whose value is given nowhere;
+- every setting that the paper or published code gives: Tables 7 to 10 and 12, and the values of the
+  authors' code where they differ (`paper_settings.given`). Settings that neither mentions must be
+  unused. Only settings that every run needs and that have no published value are free;
 - training for at least as many epochs as the authors' published checkpoint (MNIST: 20, ours);
 - what was measured: all images of the split for MSE, 50,000 samples against all training images
   for FID, the 80/20 protocol for AUPRC, the 10,000 images of section 4.6 for recovery.
 
-Not told apart are `float32` and `tensorfloat32` (the authors used the latter), the two numbers of
-testing steps that the authors may have used (`:authors_test_steps`), devices, seeds, and whatever
-`alike` leaves out. Times (Table 11) depend on the device, so none stands beside ours in a
-report. Figures of averaged parameters stand alone: the paper averages none.
+The following are not distinguished: `float32` and `tensorfloat32` (the authors used the latter),
+the two numbers of testing steps that the authors may have used (`:authors_test_steps`), devices,
+seeds, and whatever `alike` ignores. Times (Table 11) depend on the device, so reports never show
+the paper's. Nor do reports of averaged parameters show any, as the paper does not average.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from lfbm_jax.runs import alike, paper_settings
 from lfbm_jax.runs.paper_settings import EXPERIMENTS, NUM_RECOVERED, method
 from lfbm_jax.runs.variants import AUTHORS_TEST_FACTOR
 
-# (data.source, data.name) -> what the data are.
+# (data.source, data.name) -> the name of the data set.
 DATA_SETS = {
     ("tfds", "svhn_cropped"): "SVHN",
     ("svhn_mat", "svhn_cropped"): "SVHN",
@@ -47,7 +47,7 @@ MNIST_EPOCHS = 20  # ours
 
 
 def data_set(config: Mapping[str, Any]) -> str:
-    """What a run's images are, by the paper's name where it has these."""
+    """The name of a run's data set, as in the paper if the paper uses it."""
     data = config["data"]
     source, name = data["source"], data["name"]
     if source == "synthetic":
@@ -56,11 +56,11 @@ def data_set(config: Mapping[str, Any]) -> str:
 
 
 def figures(config: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, float]:
-    """The paper's figures that may stand beside those of a report, by their names in it.
+    """The paper's figures that may be shown beside those of a report, by their names in it.
 
     Args:
-        config: the run's, as `workdir.read_config` returns it.
-        report: with `task`, `step`, `figures` and `setup`.
+        config: the run's config, as `workdir.read_config` returns it.
+        report: a report with `task`, `step`, `figures` and `setup`.
     """
     printed = _printed(config, report["task"])
     if not printed or differences(config, [report]) or is_too_short(config, report["step"]):
@@ -69,18 +69,18 @@ def figures(config: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, f
 
 
 def differences(config: Mapping[str, Any], reports: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """How a run differs from the paper's experiment of the same data and method.
+    """The settings in which a run differs from the paper's experiment on its data and method.
 
     Args:
-        config: the run's.
-        reports: those whose figures are asked about.
+        config: the run's config.
+        reports: the reports whose figures are to be compared.
 
     Returns:
-        The run's values where they are not the paper's; {} too for data that the paper lacks.
+        The run's values of these settings; also {} for data that the paper does not use.
     """
     data = data_set(config)
     if data == "MNIST" and not config["data"]["exclude_labels"]:
-        return {}  # The paper has no experiment but anomaly detection.
+        return {}  # On MNIST the paper has only anomaly detection.
     own = alike.settings(config, reports)
     given = paper_settings.given(data, method(config)) | _measured(config, data)
     if config["data"]["mask"] and data == "CelebA":
@@ -96,9 +96,9 @@ def differences(config: Mapping[str, Any], reports: list[Mapping[str, Any]]) -> 
 
 
 def is_too_short(config: Mapping[str, Any], step: int) -> bool:
-    """Whether a model of the paper's data learned for less than the authors' checkpoint did.
+    """Whether a model of the paper's data was trained for less long than the authors' checkpoint.
 
-    No length is given for MNIST; there it is that of `configs/mnist_anomaly.py`.
+    No length is published for MNIST, so it is compared with `configs/mnist_anomaly.py`.
     """
     data = data_set(config)
     if data == "MNIST":
@@ -115,7 +115,7 @@ def is_too_short(config: Mapping[str, Any], step: int) -> bool:
 
 
 def _printed(config: Mapping[str, Any], task: str) -> dict[str, float]:
-    """The paper's figures of a task for the data and the method of a config."""
+    """The paper's figures for a task, given the data and the method of a config."""
     data, name = data_set(config), method(config)
     mask = config["data"]["mask"]
     if task == "anomaly" and data == "MNIST" and name in paper.TABLE_4_BESIDE_80_20:
@@ -139,7 +139,7 @@ def _printed(config: Mapping[str, Any], task: str) -> dict[str, float]:
 
 
 def _measured(config: Mapping[str, Any], data: str) -> dict[str, Any]:
-    """What the reports of the paper's figures would say of the images."""
+    """The facts about images that reports of the paper's own runs would state."""
     if data == "MNIST":
         labels = config["data"]["exclude_labels"]
         count = paper.POOLED_NUM_SCORED.get(labels[0]) if len(labels) == 1 else None
@@ -151,7 +151,7 @@ def _measured(config: Mapping[str, Any], data: str) -> dict[str, Any]:
     return {
         "reconstruct num_images": experiment.num_test,
         **({"task.inpaint.mask": f"center_box:{paper.HOLE}"} if data == "CelebA" else {}),
-        # Which images samples are held against in section 4.6 is not said.
+        # Section 4.6 does not say which images the samples are compared with.
         **({} if mask else {"generate fid_reference": f"train split, {count} images (all)"}),
         "task.generate.fid_num_images": 50_000,
         "recover num_images": NUM_RECOVERED,

@@ -1,4 +1,4 @@
-"""The keys every config has, and variants: `--config=configs/svhn.py:prior=gaussian,smoke`."""
+"""Defines the keys of every config, and variants such as `configs/svhn.py:prior=gaussian,smoke`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,51 +12,51 @@ from lfbm_jax.layers.precision import PRECISIONS
 from lfbm_jax.learning import schedules
 from lfbm_jax.runs import build
 
-# A variant changes a config in place; one written `name=value` gets the value as text.
+# A variant changes a config in place. If it is written `name=value`, it gets the value as text.
 Variant = Callable[[ml_collections.ConfigDict, str], None]
 
 
 def base() -> ml_collections.ConfigDict:
-    """A config with every key, in the setting of the paper's SVHN experiment where it has one."""
+    """A config with every key; values that the paper gives are those of its SVHN experiment."""
     return ml_collections.ConfigDict(
         {
             "seed": 0,
             "data": {
                 "source": "tfds",  # module of lfbm_jax.data
-                "name": "",  # the data set, and the name of its cache
-                "dir": "",  # where the source's files lie
-                "manual_dir": "",  # original archives for TFDS, where it may not download
+                "name": "",  # name of the data set and of its cache
+                "dir": "",  # folder of the source's files
+                "manual_dir": "",  # original archives for TFDS, if it may not download them
                 "cache_dir": "",  # '': lfbm_jax in the user's cache folder
-                # Columns of huggingface or arrays of npz; '': the usual names.
+                # Names of huggingface columns or npz arrays; '': the usual names.
                 "image_field": "",
                 "label_field": "",
                 "image_size": 32,  # height and width in pixels; smaller images are enlarged
                 "channels": 3,
                 "crop": "",  # '', 'center' or 'top,left,height,width', before resizing
-                "convert": False,  # images of other modes, such as grey, palette or transparent
+                "convert": False,  # accept images of other modes: grey, palette, transparent, ...
                 "background": "white",  # colour behind transparent pixels that are converted
                 "horizontal_flip": False,  # mirror a random half of the training images
-                "test_split": "test",  # held out and scored, of TFDS and Hugging Face data sets
-                "test_fraction": 0.0,  # share held out where the source has no test split
+                "test_split": "test",  # split of a TFDS or Hugging Face data set to hold out
+                "test_fraction": 0.0,  # share to hold out if the source has no test split
                 "exclude_labels": (),  # classes left out of training, see images/selection.py
-                # Share of the other classes' images that trains where all images are pooled and
-                # split anew, by a permutation with this seed; 0: the source's splits.
+                # If not 0, all images are pooled and split anew by a permutation with this seed,
+                # and this share of the images of the other classes trains.
                 "pooled_train_share": 0.0,
                 "pooled_seed": 0,
-                "num_train": 0,  # at most so many training images; 0: all
-                "mask": "",  # hides pixels of the training images, as "salt_and_pepper:0.5" does
+                "num_train": 0,  # largest number of training images; 0: all
+                "mask": "",  # occludes the training images, such as "salt_and_pepper:0.5"
             },
             "model": {
                 "latent_dim": 100,
-                "sigma": 0.3,  # of the observation noise, for x in [-1, 1]
-                "learned_sigma": False,  # sigma is where learning it begins
+                "sigma": 0.3,  # standard deviation of the observation noise, for x in [-1, 1]
+                "learned_sigma": False,  # learn sigma, starting from the value above
             },
             "prior": build.defaults("prior", "glow"),
             "generator": build.defaults("generator", "convnet"),
             "inference": build.defaults("inference", "langevin"),
             "eval_inference": build.defaults("inference", "langevin") | langevin.EVALUATION,
-            # Of incomplete images, where eval_inference is a network, which needs whole ones.
-            # `finish` makes it the chain that evaluates the config without variants.
+            # Infers from incomplete images if eval_inference is a network, which needs whole
+            # images. `finish` sets it to the eval_inference of the config without variants.
             "masked_inference": build.defaults("inference", "langevin") | langevin.EVALUATION,
             "objective": build.defaults("objective", "variational"),
             "optimizer": {
@@ -65,28 +65,28 @@ def base() -> ml_collections.ConfigDict:
                     "b1": 0.5,
                     "b2": 0.999,
                     "schedule": "per_epoch",  # or constant, cosine: see schedules.py
-                    "decay_per_epoch": 0.998,  # of per_epoch
-                    "decay_steps": 0,  # of cosine: the iteration at which the rate reaches 0
+                    "decay_per_epoch": 0.998,  # for per_epoch
+                    "decay_steps": 0,  # for cosine: the iteration at which the rate reaches 0
                     "warmup_steps": 0,  # iterations of a linear ramp, with any schedule
-                    "clip_norm": 0.0,  # greatest norm of the group's gradient; 0: no clipping
+                    "clip_norm": 0.0,  # largest norm of the group's gradient; 0: no clipping
                 }
                 for section in ("generator", "prior", "inference")
             },
             "train": {
                 "batch_size": 100,
                 "num_epochs": 200,
-                "num_steps": 0,  # wins over num_epochs where not 0
-                "prior_inference_updates": 1,  # updates of alpha and phi for one of beta (Table 10)
-                "microbatch_size": 0,  # examples a device works on at once; 0: its share of a batch
-                "ema_decay": 0.0,  # of the parameters' moving average, evaluated too; 0: none
-                "steps_per_call": 1,  # iterations between looks at the host
-                "log_every": 100,  # these three are rounded up to whole calls
+                "num_steps": 0,  # iterations; overrides num_epochs unless 0
+                "prior_inference_updates": 1,  # updates of alpha, phi per update of beta (Table 10)
+                "microbatch_size": 0,  # examples per device at once; 0: its share of a batch
+                "ema_decay": 0.0,  # decay of a moving average of the parameters; 0: no average
+                "steps_per_call": 1,  # iterations between returns to the host
+                "log_every": 100,  # in iterations; these three are rounded up to whole calls
                 "sample_every": 1000,
                 "checkpoint_every": 1000,
             },
             "metrics": {
-                "inception_weights": "",  # the FID network's: a file, or "download"; '': no FID
-                "fid_statistics": "",  # .npz of training images; '': made once, in their cache
+                "inception_weights": "",  # file of the FID network, or "download"; '': no FID
+                "fid_statistics": "",  # .npz of the training images; '': computed, then cached
             },
             "tasks": ("generate", "reconstruct"),
             "task": {name: dict(build.task(name).settings) for name in build.names("tasks")},
@@ -99,15 +99,15 @@ def base() -> ml_collections.ConfigDict:
 def finish(
     config: ml_collections.ConfigDict, variants: str, own: Mapping[str, Variant] | None = None
 ) -> ml_collections.ConfigDict:
-    """Applies variants in the order of `own`, however they are written, then locks the config.
+    """Applies variants in the order of `own`, not in that of the text, then locks the config.
 
-    What an experiment's own variants change comes before what those of the grid do, and `smoke`
-    after all others, so that none undoes another; two that choose the same part are refused.
+    The mask comes first, then an experiment's own variants, then the grid's, and `smoke` last, so
+    that no variant undoes another. Two variants that choose the same part are refused.
 
     Args:
-        config: from `base`, with an experiment's values.
-        variants: comma-separated; `smoke`, `mask=<mask>` such as `mask=random_box:12`, which learns
-            from images that are occluded so, and those of `own`.
+        config: a config from `base`, with an experiment's values.
+        variants: comma-separated names: `smoke`, `mask=<mask>` (learns from images occluded by a
+            mask such as `random_box:12`), and those of `own`.
         own: name -> function of (config, value), for the experiment's own variants and the grid's.
 
     Raises:
@@ -138,14 +138,18 @@ def finish(
 
 
 def _choices(config: ml_collections.ConfigDict) -> dict[str, str]:
-    """What no two variants may set: the parts that learn, the data's source and the mask."""
+    """The fields that only one variant may set: parts that learn, the data source and the mask."""
     sections = ("prior", "generator", "inference", "objective")
     names = {f"{section}.name": config[section].name for section in sections}
     return names | {"data.source": config.data.source, "data.mask": config.data.mask}
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for values that no part checks by itself."""
+    """Checks values that no part checks by itself.
+
+    Raises:
+        UserError: a value is invalid.
+    """
     if config.precision not in PRECISIONS:
         near = did_you_mean(config.precision, list(PRECISIONS))
         raise UserError(f"precision={config.precision!r}: {near}")
@@ -183,13 +187,13 @@ def _require(fine: bool, field: str, value: Any, wanted: str) -> None:
 
 
 def _mask(config: ml_collections.ConfigDict, mask: str) -> None:
-    """Learning from occluded images, and their recovery (section 4.6)."""
+    """Trains on occluded images and recovers them (section 4.6)."""
     config.data.mask = mask
     config.tasks = ("recover", "generate")
 
 
 def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
-    """Two steps of a narrow network on made-up images: seconds, and no data set needed."""
+    """Trains a narrow network for two steps on made-up images; takes seconds and no data set."""
     config.data.source = "synthetic"
     config.data.test_fraction = 0.25
     for section in build.SECTIONS:

@@ -1,4 +1,4 @@
-"""Crash reports: what one needs to know of a run that failed, kept beside it."""
+"""Writes a crash report into the work directory of a run that failed."""
 
 import contextlib
 import json
@@ -19,11 +19,11 @@ LAST_METRICS = 5
 
 @contextlib.contextmanager
 def reported(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterator[None]:
-    """Writes `crash.json` into the work directory where the work inside fails; the error goes on.
+    """Writes `crash.json` into the work directory if the block raises, and raises the error again.
 
-    A mistake of the user's leaves none, its one line says all; nor does a signal. The report holds
-    the error, its traceback, the command, the last lines of `metrics.jsonl`, versions, devices and
-    the config.
+    The report holds the error, its traceback, the command, the last lines of `metrics.jsonl`,
+    versions, devices and the config. A UserError leaves no report, because its one line says
+    everything, and neither does a signal.
     """
     try:
         yield
@@ -35,7 +35,7 @@ def reported(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterat
             report = json.dumps(_report(error, workdir, config), indent=2, default=str)
             path.write_text(report + "\n", encoding="utf-8")
             print(f"crash report: {path}", file=sys.stderr, flush=True)
-        except OSError as second:  # A full disk, say; the first error matters more.
+        except OSError as second:  # such as a full disk; the first error matters more
             print(f"no crash report: {second}", file=sys.stderr, flush=True)
         raise
 

@@ -13,13 +13,11 @@ from lfbm_jax.trained.api import TrainedModel
 def evaluate(
     trained: TrainedModel, data: Cache, workdir: pathlib.Path
 ) -> tuple[dict[str, float], list[pathlib.Path]]:
-    """Runs every task of the config.
-
-    Where the parameters' moving average is kept, every task runs a second time, with that.
+    """Runs every task of the config, and again with averaged parameters if the run has them.
 
     Returns:
         The figures by names such as "reconstruct/mse" and "reconstruct_averaged/mse", and the paths
-        of what a person would look at.
+        of the reports, the pictures and the index.
     """
     config = trained.config
     papers = functools.partial(comparable.figures, plain(config))

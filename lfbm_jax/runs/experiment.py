@@ -1,7 +1,7 @@
-"""One run: claims its work directory, builds, trains and evaluates, from wherever it stopped.
+"""Carries out one run: claims the work directory, trains and evaluates, resuming where it stopped.
 
-The last file that a run writes is `figures.json`, its config and all its figures. A run is done if
-and only if that file is there and holds its config.
+The last file that a run writes is `figures.json`, which holds its config and all its figures. A run
+is done if and only if this file exists and holds the run's config.
 """
 
 import json
@@ -23,7 +23,7 @@ from lfbm_jax.runs import build, crash, evaluate, logs, restore, train, workdir
 from lfbm_jax.runs.recorded import FIGURES, minutes_per_epoch
 from lfbm_jax.trained.api import TrainedModel
 
-REPEATS = 5  # timed calls
+REPEATS = 5  # calls to time
 _NETWORKS = ("prior", "generator", "inference")
 
 
@@ -34,11 +34,12 @@ def run(
 
     Args:
         config: the whole config, checked.
-        folder: its work directory, made here or left by an interrupted run of this config.
-        profile_calls: how many host calls of training to write a trace of.
+        folder: the work directory, either new or left by an interrupted run of this config.
+        profile_calls: the number of host calls of training to trace.
 
     Raises:
-        UserError: the config makes no model, its data cannot be had, or the folder is another's.
+        UserError: the config describes no model, its data cannot be prepared, or the folder is the
+            work directory of another config.
         Interrupted, FloatingPointError: see `train.train`.
     """
     model = build.model(config)
@@ -53,9 +54,9 @@ def run(
 
 
 def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    """Makes the folder the work directory of a config, if only by writing its `config.json`.
+    """Makes the folder the work directory of a config by writing its `config.json`.
 
-    From then on `lfbm_jax.main --workdir=FOLDER` is the command of the run.
+    Afterwards `lfbm_jax.main --workdir=FOLDER` is the command of the run.
 
     Raises:
         UserError: the folder is the work directory of another config, or cannot be written.
@@ -64,10 +65,10 @@ def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 
 
 def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, float] | None:
-    """The figures of a run that is done; None where it is not done with this very config.
+    """The figures of a run that is done; None if it is not done with exactly this config.
 
     Returns:
-        Those of all tasks by names such as "reconstruct/mse" and, for averaged parameters,
+        The figures of all tasks by names such as "reconstruct/mse" and, for averaged parameters,
         "reconstruct_averaged/mse"; also those of `add_costs`, if it was called.
 
     Raises:
@@ -87,15 +88,16 @@ def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str
 def restored(
     config: ml_collections.ConfigDict, folder: pathlib.Path, step: int | None = None
 ) -> TrainedModel:
-    """The trained model of a work directory that was made with this config.
+    """Loads the trained model of a work directory that was made with this config.
 
     Args:
-        config: only such settings may differ as do not change what a training step computes.
+        config: may differ from the recorded config only in settings that do not change what a
+            training step computes.
         folder: the work directory.
-        step: of the checkpoint; None for the newest.
+        step: the step of the checkpoint; None for the newest.
 
     Raises:
-        UserError: no run is there, or one of another config, or there is no such checkpoint.
+        UserError: the folder holds no run, a run of another config, or no such checkpoint.
     """
 
     def there_is_a_run() -> None:
@@ -113,7 +115,7 @@ def evaluated(
 ) -> list[pathlib.Path]:
     """Runs the tasks on a checkpoint; returns the paths of reports and their pictures.
 
-    Args and errors as for `restored`.
+    The arguments and errors are those of `restored`.
     """
     trained = restored(config, folder, step)
     data = _prepared(config)
@@ -123,14 +125,14 @@ def evaluated(
 
 
 def add_costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, float]:
-    """Measures what the model of a run that is done costs, and adds it to the run's figures.
+    """Measures the costs of a finished run's model, and adds them to the run's figures.
 
-    The times are worth something only where nothing else runs on the machine.
+    The times are meaningful only if nothing else runs on the machine.
 
     Returns:
         All figures of the run, with `parameters`, `time/milliseconds_to_sample` and
-        `time/milliseconds_to_infer` (of a training batch; calls that compile are not timed), and
-        `time/minutes_an_epoch`, where training logged it.
+        `time/milliseconds_to_infer` (for a training batch, without compilation), and
+        `time/minutes_an_epoch` (None if training logged no rate).
 
     Raises:
         UserError: the run is not done.
@@ -162,14 +164,14 @@ def _prepared(config: ml_collections.ConfigDict) -> Cache:
 def _write(
     found: dict[str, float], config: ml_collections.ConfigDict, folder: pathlib.Path
 ) -> None:
-    """Writes `figures.json`, whole or not at all."""
+    """Writes `figures.json`, which appears complete or not at all."""
     content = {"config": workdir.plain(config), "figures": found}
     with atomic.replacing(folder / FIGURES) as temporary:
         temporary.write_text(json.dumps(content, default=float) + "\n", encoding="utf-8")
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:
-    """The median time of a call after its first."""
+    """The median time of calls after the first."""
     call()
     times = []
     for _ in range(REPEATS):

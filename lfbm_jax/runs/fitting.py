@@ -1,4 +1,4 @@
-"""Priors that are fitted once training has ended, to z inferred from all training images."""
+"""Fits a prior after training, to z inferred from all training images."""
 
 import functools
 
@@ -10,16 +10,16 @@ from lfbm_jax.images.cache import Cache
 from lfbm_jax.model import Parameters
 from lfbm_jax.trained.api import TrainedModel
 
-CHUNK = 10_000  # images in the host's memory at once
+CHUNK = 10_000  # images in host memory at once
 
 
 def fitted(trained: TrainedModel, data: Cache) -> TrainedModel:
-    """The model with its prior fitted; itself where there is nothing to fit, or nothing left to."""
+    """The model with its prior fitted; the model itself if its prior needs no fit."""
     return trained if trained.prior_is_fitted else fit(trained, data)
 
 
 def fit(trained: TrainedModel, data: Cache) -> TrainedModel:
-    """The model with its prior fitted, and that of its averaged parameters to their own z."""
+    """The model with its prior fitted. Averaged parameters get a prior fitted to their own z."""
     print("fitting the prior to latent vectors of all training images ...", flush=True)
     average = trained.averaged
     return trained.with_parameters(
@@ -30,7 +30,7 @@ def fit(trained: TrainedModel, data: Cache) -> TrainedModel:
 
 
 def _with_fitted_prior(trained: TrainedModel, data: Cache) -> Parameters:
-    """Its parameters with alpha fitted."""
+    """The model's parameters, with alpha fitted."""
     alpha = jax.device_get(trained.parameters.alpha)
     draw = functools.partial(inferred, trained, data)
     alpha = trained.model.prior.fit(alpha, draw, trained.config.seed)
@@ -38,7 +38,7 @@ def _with_fitted_prior(trained: TrainedModel, data: Cache) -> Parameters:
 
 
 def inferred(trained: TrainedModel, data: Cache, epoch: int) -> np.ndarray:
-    """z of every training image, [N, d], inferred as in training, anew in every epoch."""
+    """Infers z of every training image, [N, d], as in training and with fresh noise per epoch."""
     config = trained.config
     rows = np.arange(len(data.train.images))
     chunks = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
@@ -49,7 +49,7 @@ def inferred(trained: TrainedModel, data: Cache, epoch: int) -> np.ndarray:
                 config.seed,
                 training_settings=True,
                 masks=masks.of_training_images(config, chunk),
-                # Chunks and epochs have noise of their own.
+                # Every chunk of every epoch gets its own noise.
                 chain=epoch * len(chunks) + number,
             ).z
             for number, chunk in enumerate(chunks)

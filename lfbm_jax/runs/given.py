@@ -1,4 +1,4 @@
-"""What the command line gives to several commands: --config and --workdir, each defined once."""
+"""Defines the flags --config and --workdir, which several commands share."""
 
 import pathlib
 from typing import Any
@@ -17,23 +17,23 @@ MISSING = "--config is missing: give an experiment, such as --config=configs/dig
 
 
 def config() -> ml_collections.ConfigDict:
-    """--config with its variants and overrides; UserError where it is not given."""
+    """The config of --config with its variants and overrides; UserError if the flag is missing."""
     if CONFIG.value is None:
         raise UserError(MISSING)
     return CONFIG.value
 
 
 def config_file() -> tuple[str, str]:
-    """The file that --config names, and the variants behind the colon, "" for none."""
+    """The file that --config names, and the variants after the colon ("" for none)."""
     path, _, variants = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     return path, variants
 
 
 def overrides() -> dict[str, Any]:
-    """The settings that flags such as --config.train.num_steps=50 change, by their dotted names."""
+    """The values that flags such as --config.train.num_steps=50 set, by dotted name."""
     return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def workdir(default: str) -> pathlib.Path:
-    """--workdir, or the default where it is not given."""
+    """The folder of --workdir, or the default if the flag is missing."""
     return pathlib.Path(WORKDIR.value or default)

@@ -1,9 +1,9 @@
-"""Many runs: completes a list of them, in this process or in others, or prints their commands.
+"""Completes a list of runs, in this process or in several, or prints their commands.
 
-`compare`, `anomaly` and `sweep` differ only in how they list runs and in what they write about
-them. A run is done once `experiment.figures` finds its figures. In a process of its own a run is
-`lfbm_jax.main --workdir=FOLDER`: `complete` has put the config into the folder, so that the process
-reads the very config that was planned, whatever flags could say.
+`compare`, `anomaly` and `sweep` differ only in the runs that they list and the results that they
+write. A run is done once `experiment.figures` returns its figures. A run in a process of its own is
+`lfbm_jax.main --workdir=FOLDER`. `complete` has written the config into the folder, so the process
+reads exactly the config that was planned.
 """
 
 import os
@@ -29,8 +29,8 @@ from lfbm_jax.runs import build, cli, configuration, experiment, given
 POLL_SECONDS = 0.2
 MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 NEWER_MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"  # JAX refuses both at once.
-MEMORY_FOR_JOBS = 0.9  # of a GPU's memory, shared by the runs on it
-# What is done with a run, by the mode of `lfbm_jax.main` that does it.
+MEMORY_FOR_JOBS = 0.9  # fraction of a GPU's memory that the runs on it share
+# Mode of `lfbm_jax.main` -> the function that does the same in this process.
 WORK = {"train": experiment.run, "costs": experiment.add_costs}
 
 JOBS = flags.DEFINE_integer(
@@ -52,9 +52,9 @@ class Run(NamedTuple):
     """One run of a list.
 
     Attributes:
-        name: how the terminal calls it.
+        name: its name in messages.
         config: the whole config.
-        folder: the work directory, of no other run.
+        folder: the work directory, which no other run uses.
     """
 
     name: str
@@ -62,11 +62,11 @@ class Run(NamedTuple):
     folder: pathlib.Path
 
     def figures(self) -> dict[str, float] | None:
-        """The figures of the run by names such as "reconstruct/mse"; None where it is not done."""
+        """The figures of the run by names such as "reconstruct/mse"; None if it is not done."""
         return experiment.figures(self.config, self.folder)
 
     def command(self, mode: str = "train") -> list[str]:
-        """The command of the run, once `experiment.claim` has put its config into the folder."""
+        """The command of the run. `experiment.claim` must have written its config first."""
         command = [sys.executable, "-m", "lfbm_jax.main", f"--workdir={self.folder}"]
         return command if mode == "train" else [*command, f"--mode={mode}"]
 
@@ -76,29 +76,27 @@ def complete(
     conclude: Callable[[list[Run]], list[pathlib.Path]],
     with_costs: bool = False,
 ) -> None:
-    """Completes the runs that are not done yet, then writes what all of them found.
+    """Completes the runs that are not done yet, then writes the results of all.
 
-    A run that fails stops no other; the process then ends with status 1. With --print_commands the
-    work directories are made, the commands of the runs that are not done are printed, and nothing
-    else happens.
+    If a run fails, the others still run, and the process ends with status 1. With --print_commands,
+    this only makes the work directories and prints the commands of the runs that are not done.
 
     Args:
-        runs: in the order in which they are started.
+        runs: the runs, in starting order.
         conclude: writes tables and plots of the runs that are done; returns their paths.
-        with_costs: whether parameters and times of every model are measured
-            (`experiment.add_costs`), one model at a time after all training, so that the machine is
-            idle.
+        with_costs: whether to measure parameters and times of every model (`experiment.add_costs`),
+            one model at a time and after all training, when the machine is otherwise idle.
 
     Raises:
-        UserError: before any training, where a config makes no model, its data cannot be had, or
-            its folder is the work directory of another config.
-        Interrupted, KeyboardInterrupt, SystemExit: a signal came; the runs at work have saved.
+        UserError: before any training, if a config describes no model, its data cannot be prepared,
+            or its folder is the work directory of another config.
+        Interrupted, KeyboardInterrupt, SystemExit: a signal came; the active runs have saved.
     """
     jobs, devices = JOBS.value, DEVICES.value
     if devices and not 0 < jobs <= len(devices):
         raise UserError(f"--devices={','.join(devices)}: give --jobs from 1 to {len(devices)}")
     if jobs or PRINT_COMMANDS.value:
-        # The runs alone may take an accelerator's memory.
+        # Leaves the accelerators' memory to the runs.
         jax.config.update("jax_platforms", "cpu")
     _check(runs, in_this_process=not (jobs or PRINT_COMMANDS.value))
     to_do = [run for run in runs if run.figures() is None]
@@ -128,11 +126,12 @@ def complete(
 
 
 def environment(device: str | None, jobs: int) -> dict[str, str]:
-    """The variables of a process that is one of `jobs` at a time on its device.
+    """The environment variables of a process that shares its device with `jobs` - 1 others.
 
-    JAX would take three quarters of a GPU's memory for each. What the user sets is left alone.
+    Without a limit, JAX would reserve three quarters of a GPU's memory for each. Limits that the
+    user has set are kept.
     """
-    # Without what this process's own config added: the run's config decides for the run.
+    # Restores the user's XLA_FLAGS, because the run's own config decides what to add to them.
     variables = os.environ | {"XLA_FLAGS": cli.XLA_FLAGS}
     if device is not None:
         variables["CUDA_VISIBLE_DEVICES"] = device
@@ -142,7 +141,7 @@ def environment(device: str | None, jobs: int) -> dict[str, str]:
 
 
 def _check(runs: Sequence[Run], in_this_process: bool) -> None:
-    """Raises UserError where the list cannot be carried out."""
+    """Raises UserError if the list of runs cannot be carried out."""
     folders = set()
     for run in runs:
         try:
@@ -158,7 +157,7 @@ def _check(runs: Sequence[Run], in_this_process: bool) -> None:
 
 
 def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
-    """Does one kind of work on all runs; returns {name: reason} of those that failed."""
+    """Does one kind of work on all runs; returns {name: reason} for those that failed."""
     if not runs:
         return {}
     if jobs:
@@ -170,7 +169,7 @@ def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
             WORK[mode](run.config, run.folder)
         except Interrupted:
             raise
-        except Exception as error:  # As in a process of its own: the other runs are done.
+        except Exception as error:  # The other runs still run, as they would in processes.
             expected = isinstance(error, UserError | FloatingPointError)
             reason = str(error) if expected else f"{type(error).__name__}: {error}"
             failed[run.name] = " ".join(reason.split())
@@ -179,7 +178,10 @@ def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
 
 
 def _in_processes(runs: list[Run], mode: str, devices: list[str | None]) -> dict[str, str]:
-    """The same in processes, one at a time per device; a signal ends it once all have saved."""
+    """Does the work in processes, one at a time per entry of `devices`.
+
+    A signal ends this once all active runs have saved. Returns as `_carry_out` does.
+    """
     waiting, free, failed = runs[::-1], list(devices), {}
     running: dict[subprocess.Popen, tuple[Run, str | None]] = {}
     usual = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -207,8 +209,8 @@ def _in_processes(runs: list[Run], mode: str, devices: list[str | None]) -> dict
 
 
 def _start(run: Run, mode: str, device: str | None, jobs: int) -> subprocess.Popen:
-    """Starts a run whose output goes to its `log.txt`."""
-    # Even where a SIGKILL ends this process, its runs are told to save (Linux's util-linux).
+    """Starts a run in a process and appends its output to `log.txt` in its folder."""
+    # setpriv (util-linux) makes the kernel tell the runs to save even if SIGKILL ends this process.
     guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
         return subprocess.Popen(

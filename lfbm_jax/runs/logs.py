@@ -1,6 +1,6 @@
-"""Log lines of other packages go to a file of the work directory; the terminal shows our words.
+"""Sends log lines of other packages to a file in the work directory instead of the terminal.
 
-`--alsologtostderr` shows them on the terminal as well as before.
+With `--alsologtostderr` they stay on the terminal and no file is written.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ FILE = "packages.log"
 
 
 class _Buffer(logging.handlers.MemoryHandler):
-    """Keeps all lines until it is known which file they belong to."""
+    """Keeps all lines until `write_to` names their file."""
 
     def __init__(self):
         super().__init__(capacity=0, flushLevel=logging.CRITICAL + 1)
@@ -26,7 +26,7 @@ class _Buffer(logging.handlers.MemoryHandler):
 
 @contextlib.contextmanager
 def collected() -> Iterator[None]:
-    """Keeps log lines and warnings off the terminal inside; without `write_to` they are dropped."""
+    """Collects log lines and warnings of the block; drops them if `write_to` is never called."""
     if flags.FLAGS.alsologtostderr:
         yield
         return
@@ -42,13 +42,13 @@ def collected() -> Iterator[None]:
 
 
 class _File(logging.FileHandler):
-    """The file of the run that the process is at."""
+    """The log file of the current run."""
 
 
 def write_to(folder: pathlib.Path) -> None:
-    """From now on, and for all lines collected so far: the file `packages.log` of a folder.
+    """Writes the lines collected so far, and all later ones, to `packages.log` in a folder.
 
-    A process that comes to another run calls this again.
+    A process that starts another run calls this again.
     """
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if isinstance(handler, _Buffer | _File)]:
@@ -56,5 +56,5 @@ def write_to(folder: pathlib.Path) -> None:
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         if isinstance(old, _Buffer):
             old.setTarget(file)
-        old.close()  # A buffer hands its lines over.
+        old.close()  # A buffer passes its lines on to the file.
         root.handlers = [file if handler is old else handler for handler in root.handlers]

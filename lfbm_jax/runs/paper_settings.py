@@ -1,7 +1,7 @@
-"""The settings of the paper's experiments: Tables 7 to 10 and 12, and its authors' code.
+"""The settings of the paper's experiments, from Tables 7 to 10 and 12 and the authors' code.
 
-`lfbm_jax.runs.comparable` holds a run against them. Configs state their values themselves; a test
-holds the two together.
+`lfbm_jax.runs.comparable` compares runs with them. Configs state their values independently, and a
+test checks that the two agree.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ METHODS = {
     ("gaussian", "langevin"): "ABP",
     ("gaussian", "encoder"): "VAE",
 }
-# (prior, inference, objective) -> its name for the others.
+# (prior, inference, objective) -> the paper's name for its other baselines.
 OTHER_METHODS = {
     ("mixture", "encoder", "rae"): "RAE",
     ("second_stage", "encoder", "variational"): "2sVAE",
@@ -29,22 +29,22 @@ OTHER_METHODS = {
 
 
 class Experiment(NamedTuple):
-    """What the paper says of a data set's experiment.
+    """The published settings of the experiment on one data set.
 
     Attributes:
-        data: of the config's section, where it is not the default.
-        num_train, num_test: images in the splits; 0: none is scored.
-        num_epochs: how long the authors' published checkpoint had learned at least.
+        data: settings of the config's section `data` that are not the default.
+        num_train, num_test: images in the splits; 0: no image is scored.
+        num_epochs: least number of epochs that the authors' published checkpoint was trained for.
         latent_dim, sigma: d, and the observation noise of the authors' code.
-        generator: layers of Tables 7 and 12.
-        flow: steps of the prior, and their hidden width in the authors' code.
-        energy: settings of LEBM's prior, where they are not the default.
-        steps: Langevin steps in training and in testing, None where not given.
-        encoder: layers of Table 8; (): the generator's, mirrored.
-        encoder_flow: steps and width of the inverse autoregressive flow.
-        rate: learning rate of flow and generator in Table 9; None: not given.
-        amortised: of Table 10; (): not given.
-        lebm: of the LEBM authors' code; (): not given.
+        generator: layers of the generator (Tables 7 and 12).
+        flow: number of steps of the prior, and their hidden width in the authors' code.
+        energy: settings of LEBM's prior that are not the default.
+        steps: Langevin steps in training and in testing; None: not given.
+        encoder: layers of the encoder (Table 8); (): the generator's, mirrored.
+        encoder_flow: steps and hidden width of the inverse autoregressive flow.
+        rate: learning rate of flow and generator (Table 9); None: not given.
+        amortised: dotted settings of LFBM-VAE (Table 10); {}: not given.
+        lebm: dotted settings of the LEBM authors' code; {}: not given.
     """
 
     data: Mapping[str, Any]
@@ -138,7 +138,7 @@ EXPERIMENTS = {
         data={"image_size": 256, "horizontal_flip": True},
         num_train=30_000,
         num_test=0,
-        num_epochs=71,  # CelebA's; none is given.
+        num_epochs=71,  # CelebA's, as none is given
         latent_dim=128,
         sigma=1.0,
         generator=(
@@ -155,12 +155,12 @@ EXPERIMENTS = {
         lebm={},
     ),
 }  # fmt: skip
-NUM_RECOVERED = 10_000  # Images of section 4.6, all of them trained on and scored.
+NUM_RECOVERED = 10_000  # images of section 4.6, all of which are trained on and scored
 _RATES = ("optimizer.", "train.batch_size", "train.prior_inference_updates")
 
 
 def method(config: Mapping[str, Any]) -> str:
-    """The paper's name for the model that a config describes, or its parts where it has none."""
+    """The paper's name for the model of a config, or the names of its parts if it has none."""
     if config["objective"].get("regularizer") == "none":
         return "plain autoencoder"
     prior, inference, objective = (
@@ -177,15 +177,15 @@ def method(config: Mapping[str, Any]) -> str:
 
 
 def given(data: str, name: str) -> dict[str, Any]:
-    """The settings, dotted, that are given for a method on a data set of the paper.
+    """The settings, by dotted name, that are given for a method on a data set of the paper.
 
-    A setting that nobody mentions is given too, at its default: it must not be used. Left out is
-    what has a value in every run, and none in the paper or in published code: learning rates of
-    other methods, for instance.
+    A setting that the paper and the published code do not mention is included at its default, at
+    which it is unused. Settings are left out if every run needs a value but none is published, such
+    as the learning rates of other methods.
 
     Args:
-        data: the paper's name of the data set; for another the result is empty.
-        name: the method's.
+        data: the paper's name for the data set; the result is empty for any other.
+        name: the paper's name for the method.
     """
     config = configuration.base().to_dict()
     if data == "MNIST":  # No network is given.
@@ -218,14 +218,14 @@ def given(data: str, name: str) -> dict[str, Any]:
 def _not_given(
     own: Experiment, name: str, inference: str, published: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Beginnings of the settings of a method that have no value in the paper."""
+    """Prefixes of those settings of a method that have no published value."""
     if own.rate is None:
         return (*_RATES, "eval_inference.")
     if name == "VAE":
         return (*_RATES, "model.sigma")
     if name == "LFBM-MCMC" or published:
         return () if inference == "iaf" else ("optimizer.inference.",)
-    # The LEBM authors' code has no CIFAR-10.
+    # The LEBM authors' code has no settings for CIFAR-10.
     return ("optimizer.", "inference.num_steps") if name == "LEBM" else ("optimizer.",)
 
 
@@ -237,7 +237,7 @@ def _prior(own: Experiment, name: str) -> dict[str, Any]:
 
 
 def _inference(own: Experiment, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of training and of testing."""
+    """The settings of inference in training, and those in testing."""
     settings = build.defaults("inference", name)
     if name == "langevin":
         training, testing = own.steps
@@ -250,7 +250,7 @@ def _inference(own: Experiment, name: str) -> tuple[dict[str, Any], dict[str, An
 
 
 def _without(config: dict[str, Any], left_out: tuple[str, ...]) -> dict[str, Any]:
-    """Flat, without what is left out, and as JSON has it."""
+    """Flattens a config to dotted JSON values, without settings that start with `left_out`."""
     left_out += ("data.source", "data.name", "masked_inference.", "precision")
     return {
         key: value

@@ -1,4 +1,4 @@
-"""What is drawn and measured during training: samples, reconstructions and the tasks' monitors."""
+"""Draws samples and reconstructions during training, and runs the tasks' monitors."""
 
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
@@ -13,7 +13,7 @@ RECONSTRUCTIONS = 20
 
 
 def draw(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> dict[str, float]:
-    """Writes pictures and returns figures to log; what needs a fitted prior waits for it."""
+    """Writes pictures and returns figures to log. An unfitted prior is not sampled."""
     figures = {}
     if trained.prior_is_fitted:
         figures["sample/log_p_z"] = _draw_samples(trained, writer)
@@ -24,7 +24,7 @@ def draw(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> dict[str,
 
 
 def _draw_samples(trained: TrainedModel, writer: MetricsWriter) -> float:
-    """Writes a grid of samples; their mean log p(z), in nats."""
+    """Writes a grid of samples; returns their mean log p(z), in nats."""
     z, samples = trained.sample(SAMPLES, seed=trained.config.seed)
     writer.image(trained.step, "samples", plots.grid(samples))
     return float(trained.log_prior(z).mean())
@@ -33,14 +33,14 @@ def _draw_samples(trained: TrainedModel, writer: MetricsWriter) -> float:
 def _draw_reconstructions(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> None:
     """Writes held-out images above their reconstructions."""
     originals = data.evaluated.spread(RECONSTRUCTIONS)
-    # Not padded to a larger batch: long chains cost much.
+    # The batch is not padded, because long chains are expensive.
     inferred = trained.infer(originals, trained.config.seed, RECONSTRUCTIONS)
     picture = plots.pairs(from_uint8(originals), inferred.reconstruction)
     writer.image(trained.step, "reconstructions", picture)
 
 
 def _draw_recoveries(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> None:
-    """Where training images are occluded, writes some: whole, occluded and recovered."""
+    """Writes some images whole, occluded and recovered, if training images are occluded."""
     rows = data.train.rows(RECONSTRUCTIONS)
     visible = masks.of_training_images(trained.config, rows)
     if visible is None:
@@ -53,7 +53,7 @@ def _draw_recoveries(trained: TrainedModel, data: Cache, writer: MetricsWriter) 
 
 
 def _monitor(trained: TrainedModel, data: Cache) -> dict[str, float]:
-    """What those of the config's tasks say that can be asked during training."""
+    """Returns the figures of those of the config's tasks that have a monitor."""
     figures = {}
     for name in trained.config.tasks:
         found = build.task(name).monitor(trained, data, trained.config)

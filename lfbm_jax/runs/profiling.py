@@ -1,4 +1,4 @@
-"""A trace of a few training steps, which TensorBoard's profile plugin opens."""
+"""Writes a trace of a few training steps for TensorBoard's profile plugin."""
 
 import contextlib
 import pathlib
@@ -8,10 +8,10 @@ import jax
 
 
 class Profile:
-    """Traces some host calls of training, from the second on: the first is slower than the rest.
+    """Traces some host calls of training, starting with the second, because the first is slower.
 
-    The trace lies in `<workdir>/plugins/profile/`; `tensorboard --logdir=<workdir>` shows it where
-    the plugin is installed (`pip install tensorboard xprof`).
+    The trace is written to `<workdir>/plugins/profile/`. `tensorboard --logdir=<workdir>` shows it
+    if the plugin is installed (`pip install tensorboard xprof`).
 
     Args:
         workdir: the work directory.
@@ -26,7 +26,7 @@ class Profile:
 
     @contextlib.contextmanager
     def call(self, step: int) -> Iterator[None]:
-        """To be put around one host call, its results included; step is the one it begins at."""
+        """Surrounds one host call and the fetching of its results; `step` is its first step."""
         if self._num_calls and self._seen == 1:
             jax.profiler.start_trace(self._workdir)
             self._tracing = True
@@ -37,7 +37,7 @@ class Profile:
         self._seen += 1
 
     def close(self) -> None:
-        """Writes the trace, also where training ends before as many calls were made."""
+        """Writes the trace, even if training ended before `num_calls` calls."""
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False

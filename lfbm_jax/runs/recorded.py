@@ -1,4 +1,4 @@
-"""What runs left in their work directories: configs, reports, times, and the sizes of networks."""
+"""Reads configs, reports, times and network sizes of runs from their work directories."""
 
 import json
 import math
@@ -13,11 +13,17 @@ from lfbm_jax.runs import build, comparable
 from lfbm_jax.runs.paper_settings import EXPERIMENTS
 from lfbm_jax.runs.workdir import load_config, read_config
 
-FIGURES = "figures.json"  # of a run that is done: its config and all its figures
+FIGURES = "figures.json"  # file of a finished run with its config and all its figures
 
 
 class Run(NamedTuple):
-    """A work directory: its config and the reports in it by task."""
+    """A work directory with its config and its reports.
+
+    Attributes:
+        folder: the work directory.
+        config: the config as nested dictionaries.
+        reports: the reports, by file name without suffix, such as "reconstruct_averaged".
+    """
 
     folder: pathlib.Path
     config: dict[str, Any]
@@ -33,13 +39,13 @@ class Run(NamedTuple):
 
 
 def find_runs(folders: Iterable[pathlib.Path]) -> tuple[list[Run], list[str]]:
-    """The runs that folders are, or that lie below them at any depth, each once.
+    """Finds runs: each folder is a work directory, or holds some at any depth.
 
     Returns:
-        The runs, and a line for each that was found below a folder and could not be read.
+        The runs, each once, and one line per run below a folder that could not be read.
 
     Raises:
-        UserError: there is no run in one of the folders, or a folder is a run that cannot be read.
+        UserError: a folder holds no run, or is itself a run that cannot be read.
     """
     runs: dict[pathlib.Path, Run] = {}
     left_out = []
@@ -59,7 +65,7 @@ def find_runs(folders: Iterable[pathlib.Path]) -> tuple[list[Run], list[str]]:
 
 
 def read_run(folder: pathlib.Path) -> Run:
-    """The run in a work directory; UserError where its config or a report cannot be read."""
+    """Reads the run in a work directory; UserError if its config or a report cannot be read."""
     reports = {}
     for path in sorted((folder / "reports").glob("*.json")):
         try:
@@ -73,9 +79,9 @@ def read_run(folder: pathlib.Path) -> Run:
 
 
 def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
-    """Of training, by the median of the rates that a run logged; None where it logged none.
+    """Minutes per epoch of training, from the median of the logged rates; None if none was logged.
 
-    A last batch that is smaller costs as much as the others.
+    The last batch of an epoch counts as much as the others even if it is smaller.
     """
     path = folder / "metrics.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -88,10 +94,11 @@ def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
 
 
 def with_times(run: Run) -> Run:
-    """The run with its times in place of its reports; without any, where none was recorded.
+    """Replaces a run's reports by one of its times, or by none if no time was recorded.
 
-    Milliseconds are of the report of samples, else what `--mode=costs` measured. Where training
-    recorded nothing, both times are of `lfbm_jax.benchmark`, for an epoch of the paper's images.
+    The milliseconds come from the report of samples, else from `--mode=costs`. If neither training
+    nor these recorded a time, both times come from `lfbm_jax.benchmark`, for an epoch of the
+    paper's images.
     """
     batch = run.config["train"]["batch_size"]
     report = run.reports.get("generate", {})
@@ -115,7 +122,7 @@ def with_times(run: Run) -> Run:
         return run._replace(reports={})
     times = {
         "task": "time",
-        "step": 0,  # Whatever the model has learned by then.
+        "step": 0,  # Times do not depend on the step.
         "figures": {"minutes": minutes, "milliseconds": milliseconds},
         "setup": {"timed_on": [device, batch, synthesised]},
     }
@@ -123,11 +130,11 @@ def with_times(run: Run) -> Run:
 
 
 def sizes(run: Run) -> list[str]:
-    """Parameters of prior, inference network and generator, as the paper counts them too."""
+    """Numbers of parameters of prior, inference network and generator, also as the paper counts."""
     try:
         config = load_config(run.folder)
         networks = describe(config, build.model(config))
-    except UserError:  # A config of an earlier version.
+    except UserError:  # a config of an earlier version
         return ["-"] * 3
     found = []
     for name in ("prior", "inference", "generator"):

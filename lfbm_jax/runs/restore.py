@@ -1,4 +1,4 @@
-"""A trained model from its work directory."""
+"""Loads a trained model from its work directory."""
 
 import functools
 import os
@@ -17,14 +17,14 @@ from lfbm_jax.trained.api import TrainedModel
 
 
 def load(workdir: str | os.PathLike, step: int | None = None) -> TrainedModel:
-    """The trained model of a work directory.
+    """Loads the trained model of a work directory.
 
     Args:
-        workdir: where `lfbm_jax.main`, or `lfbm_jax.convert`, put it.
-        step: of the checkpoint; None for the newest.
+        workdir: a work directory made by `lfbm_jax.main` or `lfbm_jax.convert`.
+        step: the step of the checkpoint; None for the newest.
 
     Raises:
-        UserError: there is no such work directory or checkpoint, or it cannot be read.
+        UserError: the work directory or the checkpoint does not exist or cannot be read.
     """
     config = load_config(pathlib.Path(workdir))
     return trained(config, build.model(config), pathlib.Path(workdir), step)
@@ -36,7 +36,7 @@ def trained(
     workdir: pathlib.Path,
     step: int | None = None,
 ) -> TrainedModel:
-    """The same for a config and a model that are at hand already."""
+    """Loads the trained model for a config and a model that the caller has built; see `load`."""
     checkpoints = Checkpoints(workdir, read_only=True)
     template = jax.eval_shape(functools.partial(learning.init_state, config, model))
     state = checkpoints.restore(template, step)

@@ -1,4 +1,4 @@
-"""Rows of tables: runs that are alike, and what tells a row apart from the others."""
+"""Groups runs that are alike into rows of tables, with labels that say how rows differ."""
 
 import json
 import statistics
@@ -12,12 +12,11 @@ NOT_RUN = "not run"
 
 
 class Row(NamedTuple):
-    """Runs of one method that differ in nothing but the seed and, between columns, in what the
-    columns say.
+    """A table row: runs of one method that differ only in the seed and in what the columns say.
 
     Attributes:
-        method: its name.
-        label: the name, and how these runs differ from the paper's or from those of other rows.
+        method: the name of the method.
+        label: the method, and how these runs differ from the paper's or from other rows.
         cells: column -> its runs, each with the reports of one step.
     """
 
@@ -26,9 +25,9 @@ class Row(NamedTuple):
     cells: dict[Any, list[Run]]
 
     def ours(self, task: str, figure: str, column: Any = None) -> str:
-        """Mean, standard deviation and number of runs; of runs with one seed the first counts.
+        """Mean, standard deviation and number of runs; only the first run of each seed counts.
 
-        An FID that was measured otherwise than the paper's stands there with its own name.
+        An FID that was not measured as in the paper is followed by its own name.
         """
         values = {}
         for run in self.cells.get(column, []):
@@ -41,7 +40,7 @@ class Row(NamedTuple):
         return "; ".join(cells) or NOT_RUN
 
     def papers(self, task: str, figure: str, column: Any = None) -> float | None:
-        """The paper's figure, where it may stand beside ours."""
+        """The paper's figure, or None if it may not be shown beside ours."""
         if any(_named(run, task, figure).keys() - {figure} for run in self.cells[column]):
             return None
         run = self.cells[column][0]
@@ -57,17 +56,17 @@ def group(
     told_by_column: Sequence[str] = (),
     told_elsewhere: Sequence[str] = (),
 ) -> list[Row]:
-    """Rows of runs that are alike (see `runs.alike`), each with a label that tells it apart.
+    """Groups runs that are alike (see `runs.alike`) into rows with distinct labels.
 
     Args:
-        runs: of one data set.
-        tasks: whose figures the table shows; runs without any of their reports are in no row.
-        column: of the table, for a run.
+        runs: the runs on one data set.
+        tasks: the tasks whose figures the table shows; runs without their reports are left out.
+        column: returns the table column of a run.
         told_by_column: settings that differ between columns.
-        told_elsewhere: settings that keep rows apart, and that the table shows by itself.
+        told_elsewhere: settings that keep rows apart but are shown elsewhere in the table.
 
     Returns:
-        The rows in the order of their runs; of one method, those nearest to the paper's first.
+        The rows in the order of their runs, and within a method those nearest to the paper first.
     """
     groups: dict[str, dict[Any, dict[int, list[Run]]]] = {}
     settings: dict[str, dict[str, Any]] = {}
@@ -93,7 +92,7 @@ def group(
 
 
 def cell(values: Sequence[float]) -> str:
-    """The mean, and for several runs standard deviation and count."""
+    """Formats mean and count, and for several runs also the standard deviation."""
     if not values:
         return NOT_RUN
     if len(values) == 1:
@@ -102,7 +101,7 @@ def cell(values: Sequence[float]) -> str:
 
 
 def _named(run: Run, task: str, figure: str) -> dict[str, float]:
-    """A figure of a run; FID by whatever name says how it was measured (see `metrics.fid`)."""
+    """A figure of a run, by name. An FID may have a longer name that tells how it was measured."""
     figures = run.reports.get(task, {}).get("figures", {})
     return {
         name: value
@@ -113,7 +112,7 @@ def _named(run: Run, task: str, figure: str) -> dict[str, float]:
 
 
 def _rows(method: str, label: list[str], columns: dict[Any, dict[int, list[Run]]]) -> list[Row]:
-    """One row, or one for each step where a column has runs of several."""
+    """One row, or one row per step if a column has runs of several steps."""
     if all(len(steps) == 1 for steps in columns.values()):
         cells = {column: next(iter(steps.values())) for column, steps in columns.items()}
         short = {
@@ -138,7 +137,7 @@ def _rows(method: str, label: list[str], columns: dict[Any, dict[int, list[Run]]
 def _labels(
     settings: list[dict[str, Any]], differences: list[dict[str, Any]], hidden: set[str]
 ) -> list[list[str]]:
-    """For every group of one method, how it differs from the paper's or from the other groups."""
+    """How every group of one method differs from the paper or from the other groups."""
     of_paper = {key for found in differences for key in found}
     keys = _unique(key for own in settings for key in own)
     varying = {
@@ -169,5 +168,5 @@ def _first(columns: dict[Any, dict[int, list[Run]]]) -> Run:
 
 
 def _unique(items: Iterable[Any]) -> list[Any]:
-    """Without repetition, in order."""
+    """The distinct items, in order of first appearance."""
     return list(dict.fromkeys(items))

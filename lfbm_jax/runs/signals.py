@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as requests to stop after the present step, instead of deaths."""
+"""Turns SIGTERM and SIGINT into requests to stop after the current call of training steps."""
 
 import contextlib
 import signal
@@ -10,10 +10,10 @@ SECOND_SIGNAL_SECONDS = 1.0
 
 @contextlib.contextmanager
 def collected() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT in a list instead of dying; a second one of a kind kills.
+    """Collects SIGTERM and SIGINT in a list. A second signal of the same kind ends the process.
 
-    Not within a second: a dying parent of many threads, or a scheduler that tells a whole group
-    and its members, sends one signal several times.
+    Repetitions within a second of the first are ignored, because a dying parent with many threads,
+    or a scheduler that signals a group and its members, sends one signal several times.
     """
     received: list[int] = []
     times: dict[int, float] = {}

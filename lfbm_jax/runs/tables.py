@@ -1,9 +1,9 @@
-"""The paper's Tables 2 to 6, 11 and 13 from runs, the paper's numbers beside ours.
+"""Writes the paper's Tables 2 to 6, 11 and 13 from runs, with the paper's numbers beside ours.
 
-Runs that differ in their seed alone are one entry: mean, standard deviation and count (see
-`alike`). Others are rows that say how they differ, from the paper's settings where the data are the
-paper's. Every data set has a table of its own: the paper's numbers stand in those of its data only,
-and in a row of ours only where `comparable` allows it.
+Runs that differ only in the seed share an entry: mean, standard deviation and count (see `alike`).
+Other runs get rows of their own, whose labels say how they differ, from the paper's settings if the
+paper uses the data. Every data set has its own table. The paper's numbers appear only for the
+paper's data sets, and in a row of ours only if `comparable` allows it.
 """
 
 import itertools
@@ -21,7 +21,7 @@ def write(folders: Iterable[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     """Writes the tables of all runs in `folders` as Markdown; returns the path.
 
     Raises:
-        UserError: there is no run in one of the folders, or a folder is a run that cannot be read.
+        UserError: a folder holds no run, or is itself a run that cannot be read.
     """
     runs, left_out = recorded.find_runs(folders)
     tables = [table(runs) for table in TABLES]
@@ -32,7 +32,7 @@ def write(folders: Iterable[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
 
 
 def table_2(runs: list[Run]) -> list[str]:
-    """Reconstruction and generation: a table a data set, those of the paper first."""
+    """Reconstruction and generation: one table per data set, the paper's data sets first."""
     lines = ["## Table 2: reconstruction (MSE) and generation (FID)", ""]
     lines += ["MSE is the mean over images and pixels of held-out images, in [-1, 1].", ""]
     figures = {"mse": "reconstruct", "fid": "generate"}
@@ -47,7 +47,7 @@ def table_2(runs: list[Run]) -> list[str]:
             for row in found
         ]
         if data in paper.TABLE_2:
-            # A method without a run in the paper's setting has a row of the paper's figures alone.
+            # A method that was not run at the paper's settings has a row with its figures alone.
             for method in paper.TABLE_2_METHODS:
                 if method not in (row.label for row in found):
                     known = [_number(paper.table_2(data, method, name)) for name in figures]
@@ -77,7 +77,7 @@ def table_3(runs: list[Run]) -> list[str]:
 
 
 def table_4(runs: list[Run]) -> list[str]:
-    """Anomaly detection: AUPRC by held-out class, a table for each split that is scored."""
+    """Anomaly detection: AUPRC by held-out class, one table per kind of split."""
     lines = ["## Table 4: anomaly detection, AUPRC by held-out class", ""]
     lines += ["Mean, standard deviation and, for ours, number of runs (the paper: 10).", ""]
     runs = [run for run in runs if run.config["data"]["exclude_labels"]]
@@ -155,7 +155,7 @@ def tables_5_and_6(runs: list[Run]) -> list[str]:
 
 
 def table_11(runs: list[Run]) -> list[str]:
-    """Times; they compare with one another on one device only."""
+    """Times to train and to synthesise, which are comparable only on the same device."""
     lines = ["## Table 11: time to train and to synthesise", ""]
     lines += ["The device is the one that wrote the report of the samples.", ""]
     runs = [recorded.with_times(run) for run in runs if not run.config["data"]["mask"]]
@@ -206,7 +206,7 @@ TABLES: tuple[Callable[[list[Run]], list[str]], ...] = (
 
 
 def _list(runs: list[Run], left_out: list[str]) -> list[str]:
-    """What every run was, so that an entry can be traced, and what was not read."""
+    """Lists every run, so that entries can be traced, and the runs that could not be read."""
     cells = []
     for run in runs:
         report = next(iter(run.reports.values()), {})
@@ -225,7 +225,7 @@ def _list(runs: list[Run], left_out: list[str]) -> list[str]:
 
 
 def _complete(runs: list[Run]) -> list[Run]:
-    """Without runs that learned from occluded images or without a class: others' tables."""
+    """The runs that learned from whole images of all classes; others have their own tables."""
     data = [(run, run.config["data"]) for run in runs]
     return [run for run, own in data if not own["mask"] and not own["exclude_labels"]]
 
@@ -237,7 +237,7 @@ def _by_data(
     section: Callable[[Run], str] = lambda run: run.data,
     **grouping: Any,
 ) -> Iterator[tuple[str, list[Row]]]:
-    """(data set, its rows): the paper's, whether there are runs or not, then the others."""
+    """Yields (data set, its rows): the paper's data sets, even without runs, then the others."""
     with_reports = [run for run in runs if any(task in run.reports for task in tasks)]
     for data in dict.fromkeys([*papers, *(section(run) for run in with_reports)]):
         of_data = [run for run in with_reports if section(run) == data]
@@ -245,20 +245,20 @@ def _by_data(
 
 
 def _split(share: float) -> str:
-    """Which images are scored in anomaly detection."""
+    """Says which images are scored in anomaly detection."""
     if not share:
         return "the test split"
     return f"{100 * share:g} % of the normal images train, the others and all anomalies are scored"
 
 
 def _occlusion(run: Run) -> str:
-    """Which of the paper's occlusions a run learned from, or the mask."""
+    """The paper's name for the occlusion that a run learned from, or the mask if it has none."""
     data = run.config["data"]
     return paper.occlusion(data["mask"], data["image_size"]) or data["mask"]
 
 
 def _place(label: str) -> tuple[int, bool]:
-    """Where a row of Table 2 stands: by the paper's order, what differs from it right behind."""
+    """The sort key of a row of Table 2: the paper's order, each method before its variations."""
     methods = paper.TABLE_2_METHODS
     method = label if label in methods else label.split(", ")[0]
     return methods.index(method) if method in methods else len(methods), label != method

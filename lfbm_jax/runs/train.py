@@ -1,4 +1,4 @@
-"""The training loop: restore, step, log, sample, save; stop on values that are not finite."""
+"""Runs the training loop: restore, step, log, sample, save; stops on values that are not finite."""
 
 import contextlib
 import pathlib
@@ -40,13 +40,13 @@ def train(
 
     Args:
         config: the whole config.
-        model: built from it.
+        model: the model built from the config.
         data: the images.
         workdir: the work directory.
-        profile_calls: how many host calls to write a trace of.
+        profile_calls: the number of host calls to trace.
 
     Raises:
-        Interrupted: SIGTERM or SIGINT arrived; the state is saved.
+        Interrupted: SIGTERM or SIGINT arrived; the state has been saved.
         FloatingPointError: a metric or a parameter is not finite; the last checkpoint stays.
         UserError: another process is training in the work directory, or it cannot be written.
     """
@@ -77,7 +77,7 @@ def train(
 
 
 def _batches(config: ml_collections.ConfigDict, data: Cache, workdir: pathlib.Path) -> Batches:
-    """The examples of every step; where images are occluded, their masks are kept on disk."""
+    """The batches of every step. Masks of occluded images are also written to disk."""
     visible = masks.of_training_images(config, np.arange(len(data.train.images)))
     if visible is not None:
         distributed.everywhere(lambda: masks.keep(visible, workdir / "masks.npy"))
@@ -85,12 +85,12 @@ def _batches(config: ml_collections.ConfigDict, data: Cache, workdir: pathlib.Pa
 
 
 class _Action(NamedTuple):
-    """What happens every `period` steps, at the end of the host call that reaches a multiple.
+    """An action that is due every `period` steps, after the host call that reaches a multiple.
 
     Attributes:
-        period: in steps; 0 for never.
-        at_end: whether it also happens after the last step.
-        act: what to do.
+        period: the number of steps between two actions; 0 for never.
+        at_end: whether the action is also due after the last step.
+        act: does the action.
     """
 
     period: int
@@ -99,7 +99,7 @@ class _Action(NamedTuple):
 
 
 class _Run:
-    """The state of a run in training, and the actions that look at it or change it."""
+    """A run in training: its state, and the actions that read or change the state."""
 
     def __init__(
         self,
@@ -137,19 +137,19 @@ class _Run:
         )
 
     def to_the_end(self, trace: Profile) -> TrainedModel:
-        """Algorithm 1 with what surrounds it."""
+        """Runs Algorithm 1 and all actions up to the last step; returns the trained model."""
         per_call = self._config.train.steps_per_call
         update = learning.make_update(self._config, self._model, self._batches.steps_per_epoch)
         with self._bar, signals.collected() as received:
             examples = self._batches(self._step, per_call)
             update = learning.compile_update(update, self._state, examples)
             while self._step < self._num_steps:
-                # Calls end at multiples of steps_per_call whatever the step they begin at.
+                # Calls end at multiples of steps_per_call, whichever step they begin at.
                 end = min(self._num_steps, (self._step // per_call + 1) * per_call)
                 with trace.call(self._step):
                     steps = end - self._step
                     self._state, metrics = update(self._state, examples, np.int32(steps))
-                    if end < self._num_steps:  # Picked while the devices are at work.
+                    if end < self._num_steps:  # The host picks these while the devices compute.
                         examples = self._batches(end, per_call)
                     metrics = jax.tree.map(lambda m, n=steps: m[:n], jax.device_get(metrics))
                 self._advance(end, metrics)
@@ -160,7 +160,7 @@ class _Run:
         return self._present()
 
     def _advance(self, end: int, metrics: dict[str, np.ndarray]) -> None:
-        """Takes note of a finished call; FloatingPointError where it is not finite."""
+        """Records a finished call; raises FloatingPointError if a metric is not finite."""
         _check_finite(metrics, self._step)
         self._begin, self._step = self._step, end
         self._metrics, self._figures = metrics, {}
@@ -173,7 +173,7 @@ class _Run:
         return bool(period) and self._step // period > self._begin // period
 
     def _present(self) -> TrainedModel:
-        """The model as it is now."""
+        """The model with its current parameters."""
         return self._trained.with_parameters(
             self._state.parameters, self._step, self._state.average
         )
@@ -221,7 +221,7 @@ class _Run:
             self._checkpoints.save(self._state)
 
     def _stop_if_asked(self, received: list[int]) -> None:
-        """Interrupted, once saved, where a signal came to any process: all stop at one step."""
+        """Saves and raises Interrupted if any process got a signal; all stop at the same step."""
         signum = distributed.largest(received[0] if received else 0)
         if signum:
             self._save()
@@ -229,7 +229,7 @@ class _Run:
 
 
 def _check_finite(metrics: dict[str, np.ndarray], step: int) -> None:
-    """FloatingPointError naming the first step and metric that is not finite."""
+    """Raises FloatingPointError for the first step and metric that is not finite."""
     finite = np.isfinite(np.stack(list(metrics.values())))
     if not finite.all():
         row = np.flatnonzero(~finite.all(axis=0))[0]
@@ -241,7 +241,7 @@ def _check_finite(metrics: dict[str, np.ndarray], step: int) -> None:
 
 
 class _Timer:
-    """Steps a second since the last reading, without the time spent on pictures and files."""
+    """Measures steps per second since the last reading, without time for pictures and files."""
 
     def __init__(self, step: int):
         self._step = step

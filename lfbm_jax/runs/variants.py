@@ -1,4 +1,4 @@
-"""The paper's grid of priors and inference methods as variants of every config: `:lebm,smoke`.
+"""Defines the paper's grid of priors and inference methods as variants of configs: `:lebm,smoke`.
 
 | variant | prior | inference |
 |---|---|---|
@@ -7,22 +7,22 @@
 | `lebm` | energy | short-run chains |
 | `abp` | Gaussian | short-run chains |
 | `vae` | Gaussian | Gaussian encoder |
-| `realnvp`, `nice` | another flow, with as many steps and as wide | as it was |
-| `long_run` | as it was | chains of five times as many steps |
-| `persistent` | as it was | chains that go on where they stopped an epoch before |
-| `rae` | a mixture fitted afterwards | encoder without noise; the objective is RAE's |
-| `ae` | a mixture fitted afterwards | the same, nothing regularised |
-| `two_stage_vae` | a second VAE fitted afterwards | Gaussian encoder; sigma is learned |
+| `realnvp`, `nice` | another flow with the same steps and width | unchanged |
+| `long_run` | unchanged | chains with five times as many steps |
+| `persistent` | unchanged | chains that continue from where they stopped in the last epoch |
+| `rae` | a mixture, fitted after training | encoder without noise; the objective is RAE's |
+| `ae` | a mixture, fitted after training | the same, without regularisation |
+| `two_stage_vae` | a second VAE, fitted after training | Gaussian encoder; sigma is learned |
 | `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
-| `authors_test_steps` | as it was | as it was; in evaluation chains of 20 times as many steps |
+| `authors_test_steps` | unchanged | unchanged; 20 times as many steps in evaluation |
 
-Each changes some settings of a config that is otherwise as its file says, so that they combine, in
-whatever order they are written: `lebm,long_run`, `lebm,inference=encoder`. `<section>=<module>`,
-such as `prior=gaussian`, installs that module's default settings.
+Each variant changes only some settings of a config, so variants combine, in any order:
+`lebm,long_run`, `lebm,inference=encoder`. `<section>=<module>`, such as `prior=gaussian`, installs
+the default settings of that module.
 
-`authors_test_steps` exists where the authors published test commands (SVHN, CIFAR-10, CelebA).
-These pass 400, 800 and 400 steps, as the paper says, but the published testing code runs 20 times
-the number it is given: 8,000, 16,000 and 8,000. Which of the two gave Table 2's MSE is unknown.
+`authors_test_steps` exists for the experiments with published test commands (SVHN, CIFAR-10,
+CelebA). These commands pass 400, 800 and 400 steps, as the paper says, but the published testing
+code runs 20 times as many: 8,000, 16,000 and 8,000. Which of the two gave Table 2's MSE is unknown.
 """
 
 import dataclasses
@@ -37,10 +37,10 @@ from lfbm_jax.runs import build
 from lfbm_jax.runs.configuration import Variant
 
 LONG_RUN = 5  # ours
-AUTHORS_TEST_FACTOR = 20  # by which the authors' testing code multiplies its number of steps
-# The energy's learning rate for one of the generator's where none is given (ours): as in LEBM.
+AUTHORS_TEST_FACTOR = 20  # factor by which the authors' testing code multiplies the steps
+# Ratio of the energy's learning rate to the generator's if no rate is given (ours): as in LEBM.
 ENERGY_RATE = 2e-5 / 1e-4
-# Of the LEBM authors' code, at 32 x 32; its other settings are the energy prior's defaults.
+# From the LEBM authors' code, at 32 x 32. Its other settings are the energy prior's defaults.
 LEBM = {
     "optimizer.generator.learning_rate": 1e-4,
     "optimizer.prior.learning_rate": 2e-5,
@@ -51,15 +51,15 @@ FLOWS = ("glow", "realnvp", "nice")
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """What the variants of the grid have to know of an experiment.
+    """The facts about an experiment that the variants of the grid depend on.
 
     Attributes:
-        encoder: layers of the inference network before its heads (Table 8); empty: the generator's,
+        encoder: layers of the inference network before its heads (Table 8); (): the generator's,
             mirrored.
         flow: steps and hidden width of the inverse autoregressive flow.
-        amortised: dotted settings of the models with an inference network.
-        lebm: dotted settings of the models with an energy prior.
-        authors_tested: whether the authors published a command that tests the experiment.
+        amortised: dotted settings of `lfbm_vae`.
+        lebm: dotted settings of `lebm`.
+        authors_tested: whether the authors published a test command for the experiment.
     """
 
     encoder: tuple[tuple[int, int, int, int], ...] = ()
@@ -69,9 +69,9 @@ class Grid:
     authors_tested: bool = False
 
     def variants(self) -> dict[str, Variant]:
-        """Name -> function of (config, value), in the order in which `config.finish` applies them.
+        """Name -> function of (config, value), in the order that `configuration.finish` applies.
 
-        Whole methods, then single parts, then what changes the chains that these have.
+        Whole methods come first, then single parts, then changes to the chains of these.
         """
         methods = {
             "abp": lambda config, _: _set_prior(config, "gaussian"),
@@ -83,7 +83,7 @@ class Grid:
             "two_stage_vae": self._two_stage_vae,
         }
         parts = {
-            "inference": self._infer_by,  # An encoder mirrors the config's own generator.
+            "inference": self._infer_by,  # sets the encoder's layers for this experiment too
             **{section: _switch(section) for section in ("prior", "generator", "objective")},
             "realnvp": lambda config, _: _set_flow(config, "realnvp"),
             "nice": lambda config, _: _set_flow(config, "nice"),
@@ -100,17 +100,17 @@ class Grid:
         return methods | parts | chains
 
     def encoder_layers(self, config: ml_collections.ConfigDict) -> tuple:
-        """Layers of the inference network for the config's images."""
+        """The layers of the inference network for the config's images."""
         return self.encoder or convolutions.symmetric(config.generator.layers)
 
     def _infer_by(self, config: ml_collections.ConfigDict, name: str) -> None:
-        """Switches inference in training; by a network, also in evaluation, there without noise."""
+        """Switches inference in training. A network also serves in evaluation, without noise."""
         settings = build.defaults("inference", name)
         if "layers" in settings:
             settings["layers"] = self.encoder_layers(config)
             if name == "iaf":
                 settings["flow_steps"], settings["hidden_width"] = self.flow
-            if "num_steps" in config.eval_inference:  # A network cannot look at part of an image.
+            if "num_steps" in config.eval_inference:  # Networks cannot infer from partial images.
                 config.masked_inference = config.eval_inference.to_dict()
             config.eval_inference = settings | {"noise": False}
         config.inference = settings
@@ -122,15 +122,15 @@ class Grid:
         config.update_from_flattened_dict(self.lebm)
 
     def _lfbm_vae(self, config: ml_collections.ConfigDict, _: str) -> None:
-        """Table 10, where the experiment has a column of it."""
+        """Sets the flow encoder, and Table 10 if it has a column for the experiment."""
         self._amortise(config, "iaf")
         config.update_from_flattened_dict(self.amortised)
 
     def _amortise(self, config: ml_collections.ConfigDict, name: str) -> None:
         """Infers by a network that learns at the generator's rate.
 
-        The rate is ours: Table 10 is for a flow prior and, on two data sets, for six updates of the
-        encoder per one of the generator; the paper gives none for its other autoencoders.
+        The rate is ours. Table 10 is for a flow prior and, on two data sets, for six updates of the
+        encoder per update of the generator. The paper gives no rate for its other autoencoders.
         """
         self._infer_by(config, name)
         for key in ("learning_rate", "decay_per_epoch"):
@@ -160,7 +160,14 @@ class Grid:
 def table_10(
     sigma: float, generator: float, prior: float, inference: float, updates: int, batch_size: int
 ) -> dict[str, Any]:
-    """A column of Table 10: sigma, learning rates, updates of prior and inference model, batch."""
+    """The settings in a column of Table 10, by dotted name.
+
+    Args:
+        sigma: the observation noise.
+        generator, prior, inference: learning rates.
+        updates: updates of prior and inference model per update of the generator.
+        batch_size: images per batch.
+    """
     rates = {"generator": generator, "prior": prior, "inference": inference}
     return {
         "model.sigma": sigma,
@@ -190,7 +197,7 @@ def _set_flow(config: ml_collections.ConfigDict, name: str) -> None:
 
 
 def _chain(config: ml_collections.ConfigDict, variant: str) -> ml_collections.ConfigDict:
-    """The settings of the chain that a variant is about to change; UserError if there is none."""
+    """The settings of the chain that a variant changes; raises UserError if there is no chain."""
     if "num_steps" not in config.inference:
         raise UserError(
             f"config variant {variant!r}: inference={config.inference.name} has no chain;"
@@ -214,14 +221,14 @@ def _authors_test_steps(config: ml_collections.ConfigDict, _: str) -> None:
 
 
 def _persistent(config: ml_collections.ConfigDict, _: str) -> None:
-    """Chains that are kept; they belong to one image, not to its mirror image."""
+    """Keeps chains between epochs, without flips: a chain does not fit the mirror image."""
     chain = _chain(config, "persistent").to_dict()
     config.inference = build.defaults("inference", "persistent") | chain | {"name": "persistent"}
     config.data.horizontal_flip = False
 
 
 def _sri(config: ml_collections.ConfigDict, _: str) -> None:
-    """Noise-free chains; the step size of the config is where the search begins."""
+    """Switches to noise-free chains, whose search for a step size starts at the config's."""
     if config.inference.name != "langevin":
         raise UserError(
             f"config variant 'sri': it replaces inference={config.inference.name};"
@@ -234,7 +241,7 @@ def _sri(config: ml_collections.ConfigDict, _: str) -> None:
 
 
 def _sri_l5(config: ml_collections.ConfigDict, _: str) -> None:
-    """Five layers, each of as many entries as z has otherwise."""
+    """Switches to SRI with five layers, each with as many entries as z has otherwise."""
     _sri(config, "")
     config.prior.num_layers = 5
     config.model.latent_dim *= 5

@@ -1,4 +1,4 @@
-"""The work directory's config.json: written once, and held against every later command."""
+"""Writes the work directory's config.json, and compares every later command's config with it."""
 
 import contextlib
 import errno
@@ -14,8 +14,8 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.runs import build, configuration
 
-# What may differ between commands on one work directory, because it does not change what a
-# training step computes.
+# Settings that may differ between commands on one work directory, because they do not change what
+# a training step computes.
 FREE = (
     "data.cache_dir",
     "data.dir",
@@ -37,10 +37,10 @@ def lock(workdir: pathlib.Path) -> TextIO:
     """Makes the work directory and keeps other runs from training in it.
 
     Returns:
-        A file that holds the lock until it is closed or the process ends, in whatever way.
+        An open file that holds the lock until it is closed or the process ends, in whatever way.
 
     Raises:
-        UserError: another run is at work there, or it cannot be written.
+        UserError: another run is training there, or the work directory cannot be written.
     """
     with _blaming(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
@@ -63,8 +63,8 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Makes the work directory, or checks that it was made with this config.
 
     Raises:
-        UserError: it was made with another config (the differing keys are named), or it is not
-            a work directory, or it cannot be written.
+        UserError: the folder was made with another config (the text names the differing keys), is
+            not a work directory, or cannot be written.
     """
     path = workdir / "config.json"
     if path.exists():
@@ -83,10 +83,10 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-    """config.json as nested dictionaries; settings newer than the file have their defaults.
+    """Reads config.json as nested dictionaries. Settings newer than the file have their defaults.
 
     Raises:
-        UserError: there is none, it is damaged, or it is not a config of this package.
+        UserError: the file is missing, is damaged, or is not a config of this package.
     """
     path = workdir / "config.json"
     try:
@@ -101,12 +101,12 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """config.json as the locked config that it was written from (see `read_config`)."""
+    """Reads config.json as the locked config that was written (see `read_config`)."""
     return ml_collections.ConfigDict(_with_tuples(read_config(workdir))).lock()
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lines `key: old -> new` for the keys that must agree and do not."""
+    """Lines `key: OLD there, NEW now`, one per key that must agree and does not."""
     old, new = flat(old), flat(new)
     absent = "(absent)"
     return [
@@ -128,7 +128,7 @@ def _blaming(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """As JSON sees it: tuples are lists."""
+    """The config as it comes back from a JSON file: tuples are lists."""
     return as_json(config.to_dict())
 
 
@@ -138,14 +138,14 @@ def as_json(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgraded(config: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
-    """A config of an earlier version with the settings of this one, those that it lacks by default.
+    """Upgrades a config of an earlier version; settings that it lacks get their defaults.
 
     Args:
-        config: as JSON has it.
-        workdir: where it was recorded, for errors.
+        config: the config as JSON has it.
+        workdir: its work directory, for errors.
 
     Raises:
-        UserError: its model's parameters have another form in this version.
+        UserError: the parameters of the config's model have another form in this version.
     """
     config = _with_tuples(config)
     config.pop("paper", None)  # Earlier versions kept the paper's figures among the settings.
@@ -159,7 +159,7 @@ def upgraded(config: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the settings that it lacks; a part has the defaults of its own module."""
+    """Adds the settings that a config lacks; a part's defaults are those of its own module."""
     defaults = configuration.base().to_dict()
     for section in build.SECTIONS:
         name = config.get(section, {}).get("name")
@@ -178,14 +178,14 @@ def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Lists, which is what JSON makes of tuples, as tuples again."""
+    """Turns lists back into the tuples that JSON made them from."""
     if isinstance(value, dict):
         return {key: _with_tuples(inner) for key, inner in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """Flattens nested dictionaries: {"a": {"b": 1}} -> {"a.b": 1}."""
     found = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:

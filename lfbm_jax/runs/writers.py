@@ -1,4 +1,4 @@
-"""Where a run's figures and pictures go: metrics.jsonl, TensorBoard and PNG folders."""
+"""Writes a run's figures and pictures to metrics.jsonl, TensorBoard and folders of PNG files."""
 
 import json
 import pathlib
@@ -13,13 +13,13 @@ from lfbm_jax.reports import plots
 class MetricsWriter:
     """Writes figures and pictures of training into the work directory.
 
-    On resume, lines of `metrics.jsonl` later than the restored step are moved to the end of
-    `metrics_cut.jsonl` first, and TensorBoard is told to forget them, so that a resumed run leaves
+    On resume, lines of `metrics.jsonl` after the restored step are first moved to the end of
+    `metrics_cut.jsonl`, and TensorBoard is told to discard their points. A resumed run thus leaves
     the same record as an uninterrupted one.
 
     Args:
         workdir: the work directory.
-        resume_step: the step that training goes on from, 0 at the start.
+        resume_step: the step at which training resumes; 0 at the start.
     """
 
     def __init__(self, workdir: pathlib.Path, resume_step: int):
@@ -32,7 +32,7 @@ class MetricsWriter:
         )
 
     def scalars(self, step: int, figures: dict[str, float]) -> None:
-        """One line of metrics.jsonl, on disk when this returns, and one point a curve."""
+        """Writes and flushes a line of metrics.jsonl, and adds a point to each TensorBoard curve."""
         self._metrics.write(json.dumps({"step": step} | figures, allow_nan=False) + "\n")
         self._metrics.flush()
         for name, value in figures.items():
@@ -50,7 +50,7 @@ class MetricsWriter:
 
 
 def _truncate_after(path: pathlib.Path, step: int) -> None:
-    """Moves the lines after `step`, and one that a crash left unfinished, to another file."""
+    """Moves the lines after `step`, and an unfinished line left by a crash, to another file."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
@@ -65,7 +65,7 @@ def _truncate_after(path: pathlib.Path, step: int) -> None:
 
 
 def _is_until(line: str, step: int) -> bool:
-    """Whether this is a whole line of a step up to this one."""
+    """Whether this is a complete line for a step up to `step`."""
     try:
         return line.endswith("\n") and json.loads(line)["step"] <= step
     except ValueError:
