@@ -32,7 +32,7 @@ class MetricsWriter:
         )
 
     def scalars(self, step: int, figures: dict[str, float]) -> None:
-        """Writes and flushes a line of metrics.jsonl, and adds a point to each TensorBoard curve."""
+        """Writes and flushes one line of metrics.jsonl, and adds a point per TensorBoard curve."""
         self._metrics.write(json.dumps({"step": step} | figures, allow_nan=False) + "\n")
         self._metrics.flush()
         for name, value in figures.items():
