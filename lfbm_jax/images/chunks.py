@@ -1,4 +1,4 @@
-"""Work on many images a chunk at a time, so that memory does not grow with their number."""
+"""Splits the work on many images into chunks, so memory does not grow with their number."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,9 @@ def chunks(count: int, size: int, what: str = "") -> Iterator[slice]:
     """Yields slices that cover 0, 1, ..., count - 1 in order, `size` of them at a time.
 
     Args:
-        count: how many images there are.
-        size: how many a chunk holds; the last one may hold fewer.
-        what: what is done with them, for a progress bar; "" for none.
+        count: the number of images.
+        size: images per chunk; the last chunk may hold fewer.
+        what: the text of a progress bar, such as "scoring"; "" for no bar.
     """
     with tqdm(
         total=count, desc=what, unit="image", delay=3, leave=False, disable=not what

@@ -1,8 +1,8 @@
 """Annealed importance sampling of log p(x) (Neal 2001), with Hamiltonian transitions.
 
-Chains go from N(0, I) to the posterior p(z|x) through the densities proportional to
-N(z; 0, I)^(1 - beta) p(x, z)^beta. Their weights are unbiased estimates of p(x), so that the mean
-of the log-weights is at most log p(x) in expectation, and the log of their mean tends to it.
+Chains move from N(0, I) to the posterior p(z|x) through densities proportional to
+N(z; 0, I)^(1 - beta) p(x, z)^beta. Their weights are unbiased estimates of p(x), so the expected
+mean of the log-weights is at most log p(x), and the log of the mean weight converges to it.
 """
 
 from collections.abc import Callable
@@ -14,18 +14,18 @@ import numpy as np
 
 TARGET_ACCEPTANCE = 0.8
 FIRST_STEP_SIZE = 0.3
-ADAPTATION = 0.2  # Change of the log step size for an acceptance that is off by 1.
+ADAPTATION = 0.2  # change of the log step size per unit of acceptance error
 PILOT_CHAINS = 16
-POWER = 4  # beta = (t / T)^4: the likelihood is let in slowly, where it changes most.
+POWER = 4  # beta = (t / T)^4: small steps at first, where the density changes most
 
 
 class Annealed(NamedTuple):
-    """What N chains over T temperatures found for one image.
+    """The result of N chains over T temperatures for one image.
 
     Attributes:
-        z: where they end, [N, d].
-        increments: of the log-weights, [T, N]; to be added up in float64 (`log_evidence`).
-        acceptance: mean share of accepted transitions, [].
+        z: the ends of the chains, [N, d].
+        increments: the increments of the log-weights, [T, N]; `log_evidence` sums them in float64.
+        acceptance: the mean acceptance rate, [].
     """
 
     z: jax.Array
@@ -44,15 +44,15 @@ def anneal(
     """Runs the chains of one image.
 
     Args:
-        log_joint: z [d] -> log p(x, z) in nats, []; a constant that is missing from it (an energy
-            prior's log Z) is missing from the estimate of log p(x).
-        key: of all chains.
+        log_joint: z [d] -> log p(x, z) in nats, []. If it lacks a constant, such as the log Z of
+            an energy prior, the estimate of log p(x) lacks it too.
+        key: seeds all chains.
         latent_dim: d.
         num_chains, num_temperatures: N and T.
-        num_leapfrog: leapfrog steps a transition, one transition a temperature.
+        num_leapfrog: leapfrog steps per transition; there is one transition per temperature.
 
-    The step size of each temperature is found by a pilot run beforehand: in the run that counts
-    it depends on nothing that the run draws, so the weights stay unbiased.
+    A pilot run chooses the step size of each temperature. In the main run the step sizes do not
+    depend on its own draws, so the weights stay unbiased.
     """
     betas = (jnp.arange(num_temperatures + 1) / num_temperatures) ** POWER
 
@@ -94,10 +94,10 @@ def anneal(
 
 
 def log_evidence(increments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log p(x) in nats, [...], and the effective share of the chains, in (0, 1].
+    """Returns log p(x) in nats, [...], and the effective sample size over N, in (0, 1].
 
     Args:
-        increments: of the log-weights, [..., T, N].
+        increments: the increments of the log-weights, [..., T, N].
     """
     log_weights = np.sum(increments, axis=-2, dtype=np.float64)
     count = log_weights.shape[-1]
@@ -113,7 +113,7 @@ def _transition(
     step_size: jax.Array,
     num_leapfrog: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """One step of Hamiltonian Monte Carlo with unit masses; the new z and the acceptance."""
+    """Takes one Hamiltonian Monte Carlo step with unit masses; returns z and the acceptance."""
     momentum_key, accept_key = jax.random.split(key)
     momentum = jax.random.normal(momentum_key, z.shape, z.dtype)
     slope = jax.grad(log_density)
@@ -128,7 +128,7 @@ def _transition(
     moved, end_momentum, _ = jax.lax.fori_loop(0, num_leapfrog, leapfrog, (z, momentum, slope(z)))
     energy = 0.5 * (jnp.sum(momentum**2) - jnp.sum(end_momentum**2))
     log_accept = log_density(moved) - log_density(z) + energy
-    # A trajectory that diverges ends in NaN or at infinity: rejected, as zero density would be.
+    # A diverged trajectory ends in NaN or infinity. It is rejected, like a point of zero density.
     log_accept = jnp.where(jnp.isfinite(log_accept), jnp.minimum(log_accept, 0), -jnp.inf)
     accept = jnp.log(jax.random.uniform(accept_key, dtype=z.dtype)) < log_accept
     return jnp.where(accept, moved, z), jnp.exp(log_accept)

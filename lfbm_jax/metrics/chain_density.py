@@ -1,10 +1,9 @@
-"""The density of a Langevin chain's z after K steps, q_K(z|x), between two bounds.
+"""Bounds of the density q_K(z|x) of a Langevin chain's z after K steps.
 
-The last step adds Gaussian noise to the mean m that the steps before have led to, so q_K is a
-mixture of N(z; m, s^2 I) over all chains. With the other chains' means alone in place of all
-possible ones the expected log q_K comes out too small, with the chain's own mean among them too
-large (Yin and Zhou 2018; Molchanov et al. 2019): two bounds, which meet as the number of chains
-grows.
+The last step adds Gaussian noise to a mean m that the earlier steps determine, so q_K is a mixture
+of N(z; m, s^2 I) over all chains. Estimating the mixture from the means of the other chains gives a
+lower bound of the expected log q_K; including the chain's own mean gives an upper bound (Yin and
+Zhou 2018; Molchanov et al. 2019). The bounds meet as the number of chains grows.
 """
 
 import dataclasses
@@ -24,10 +23,11 @@ def chain_densities(
     num_steps: tuple[int, ...],
     num_chains: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Means over M chains of one image after each K of `num_steps`, each [len(num_steps)].
+    """Runs M chains for one image and averages over them after each K of `num_steps`.
 
     Returns:
-        E_q[log p(x, z)], and bounds of E_q[log q_K(z|x)] from below and from above.
+        E_q[log p(x, z)] and the lower and upper bound of E_q[log q_K(z|x)], each
+        [len(num_steps)].
     """
 
     def log_joint(z):
@@ -45,7 +45,7 @@ def chain_densities(
         if k - 1 > done:
             keys = jax.random.split(steps_key, num_chains)
             z = jax.vmap(advance, in_axes=(0, 0, None))(keys, z, k - 1 - done)
-        # The last step apart: its mean is what q_K is made of.
+        # The last step is taken here, because q_K is a mixture around its means.
         mean = langevin_step.drift(z, jax.vmap(jax.grad(log_joint))(z), chain.step_size)
         z = mean + chain.step_size * jax.random.normal(noise_key, mean.shape, mean.dtype)
         found.append((jnp.mean(jax.vmap(log_joint)(z)), *_mixture(z, mean, chain.step_size)))
@@ -54,7 +54,7 @@ def chain_densities(
 
 
 def _mixture(z: jax.Array, mean: jax.Array, stddev: float) -> tuple[jax.Array, jax.Array]:
-    """Mean log-density of z [M, d] under N(z; mean_j, stddev^2 I): over the other j, over all j."""
+    """Mean log-density of z [M, d] under mixtures of N(mean_j, stddev^2 I): other j, all j."""
     count = len(z)
 
     def log_components(z):

@@ -1,9 +1,9 @@
-"""A small convolutional classifier that is trained on the labelled training images of a data set.
+"""A small convolutional classifier, trained on the labelled training images of a data set.
 
-It is a measuring instrument: the same for every model of a data set, whatever the model's seed and
-`precision`; its products are always float32. Another kind of device rounds otherwise and so trains
-another classifier, with a file of its own. Distances in its features are no FID and are never
-called so.
+It is a measuring instrument: the same for every model of a data set, whatever the seed and
+`precision` of the model. Its products are always float32. Another kind of device rounds differently
+and so trains another classifier, which gets its own file. Distances in its features are not FIDs
+and are never called so.
 """
 
 import functools
@@ -28,18 +28,18 @@ from lfbm_jax.images.cache import Cache, Split, blaming_cache_dir
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.metrics.features import Extractor
 
-WIDTHS = (32, 64)  # channels of the first convolutions; further ones are as wide as the last
-SMALLEST_SIDE = 8  # images are halved until they are no larger than that, but at least twice
+WIDTHS = (32, 64)  # channels of the first convolutions; later ones are as wide as the last of these
+SMALLEST_SIDE = 8  # images are halved until their sides are at most this, but at least twice
 FEATURES = 128
 BATCH_SIZE = 100
 LEARNING_RATE = 2e-3
 SEED = 0
-PRECISION = "highest"  # of its products
-FORMAT = 2  # To be raised when what is trained changes: old files are left alone.
+PRECISION = "highest"  # of the classifier's products
+FORMAT = 2  # Raise it when the training changes: old files stay, unused.
 
 
 class Network(nn.Module):
-    """x [B, H, W, C] in [-1, 1] -> features [B, 128], and logits [B, classes]."""
+    """Maps x [B, H, W, C] in [-1, 1] to features [B, 128] and logits [B, classes]."""
 
     classes: int
 
@@ -55,9 +55,12 @@ class Network(nn.Module):
 
 
 class Classifier(NamedTuple):
-    """features: images -> [B, 128], batch by batch; probabilities: images -> [B, classes].
+    """A trained classifier.
 
-    file: the name of its file in the data set's cache, which tells one classifier from another.
+    Attributes:
+        features: images -> [B, 128], batch by batch.
+        probabilities: images -> [B, classes], batch by batch.
+        file: the name of its file in the cache of the data set, which identifies the classifier.
     """
 
     features: Extractor
@@ -66,7 +69,7 @@ class Classifier(NamedTuple):
 
 
 def of_training_images(data: Cache, num_epochs: int) -> Classifier:
-    """The classifier of a data set's training images, trained unless it lies in their cache.
+    """The classifier of the training images, loaded from their cache or trained.
 
     Args:
         data: the data set; labels are 0, 1, ...
@@ -98,7 +101,7 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
 
 
 def _kept(path: Path) -> Any | None:
-    """The parameters in a file; None where there is none. A damaged one is set aside."""
+    """The parameters in a file; None if it does not exist. A damaged file is set aside."""
     if not path.exists():
         return None
     try:
@@ -112,7 +115,7 @@ def _kept(path: Path) -> Any | None:
 
 
 def _file_name(num_epochs: int, num_images: int, selection: str) -> str:
-    """Another one for everything that the parameters depend on, the images themselves apart."""
+    """A file name that depends on everything the parameters depend on, except the images."""
     setting = {
         "format": FORMAT,
         "network": (WIDTHS, SMALLEST_SIDE, FEATURES),
@@ -126,7 +129,7 @@ def _file_name(num_epochs: int, num_images: int, selection: str) -> str:
 
 
 def _train(network: Network, split: Split, num_epochs: int) -> Any:
-    """Minimises the cross entropy by Adam, whose rate falls to zero along a half cosine."""
+    """Minimises the cross entropy by Adam with a cosine decay of the learning rate to zero."""
     batch_size = min(BATCH_SIZE, len(split.images))
     steps = len(split.images) // batch_size
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, num_epochs * steps))

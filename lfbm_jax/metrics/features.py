@@ -1,4 +1,4 @@
-"""Features of images by a network, and what distances need to know of those of many images."""
+"""Extracts features of images by a network and summarises them for distances."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +13,8 @@ from lfbm_jax.files import atomic
 from lfbm_jax.images.pixels import to_uint8, to_unit_range
 from lfbm_jax.metrics.frechet import Gaussian, Moments
 
-CHUNK = 1000  # images that are handled at once
-KEPT = 10_000  # vectors that are kept for the kernel distance
+CHUNK = 1000  # images handled at once
+KEPT = 10_000  # feature vectors kept for the kernel distance
 
 
 class Extractor:
@@ -22,9 +22,9 @@ class Extractor:
 
     Args:
         function: (parameters, x [B, H, W, C] in [-1, 1]) -> [B, D].
-        parameters: its parameters.
+        parameters: the parameters of the function.
         size: D.
-        batch_size: images a call.
+        batch_size: images per call.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Extractor:
         )
 
     def __call__(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """Feature vectors [B, D], batch by batch, of images [N, H, W, C].
+        """Yields the feature vectors [B, D] of images [N, H, W, C], batch by batch.
 
-        Images are uint8, or in [-1, 1] and then rounded to the 256 levels of an image file.
+        Images are uint8, or floats in [-1, 1], which are rounded to 256 levels.
 
         Raises:
             FloatingPointError: an image is not finite.
-            ValueError: one is not in [-1, 1].
+            ValueError: an image is not in [-1, 1].
         """
         if images.dtype != np.uint8:
             if not np.isfinite(images).all():
@@ -63,12 +63,12 @@ class Extractor:
 
 
 class Summary(NamedTuple):
-    """What is known of a set of images.
+    """A summary of the features of a set of images.
 
     Attributes:
-        gaussian: mean and covariance of their features.
-        features: the features of some, [K, D] float32, spread over the set; none where not known.
-        num_images: how many images there were; 0 where not known.
+        gaussian: mean and covariance of the features.
+        features: features of images spread over the set, [K, D] float32; K = 0 if unknown.
+        num_images: the number of images; 0 if unknown.
     """
 
     gaussian: Gaussian
@@ -77,7 +77,7 @@ class Summary(NamedTuple):
 
     @classmethod
     def of(cls, extractor: Extractor, chunks: Iterable[np.ndarray], total: int) -> "Summary":
-        """Looks at images that come in chunks [N, H, W, C], `total` of them."""
+        """Summarises `total` images that come in chunks [N, H, W, C]."""
         moments, kept, seen = Moments(extractor.size), [], 0
         every = -(-total // KEPT)
         with tqdm(total=total, desc="features", unit="image", delay=3, leave=False) as bar:
@@ -90,7 +90,7 @@ class Summary(NamedTuple):
         return cls(moments.gaussian(), np.concatenate(kept).astype(np.float32), seen)
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes an .npz file with `mu` and `sigma`, as other programs call them, and the rest."""
+        """Writes an .npz file with `mu` and `sigma`, the names other programs use, and the rest."""
         with atomic.replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
@@ -105,7 +105,8 @@ class Summary(NamedTuple):
         """Reads an .npz file that has at least `mu` [D] and `sigma` [D, D].
 
         Raises:
-            OSError, KeyError, ValueError: it is not there, lacks one or has one that is not finite.
+            OSError, KeyError, ValueError: the file is missing, lacks an array, or has one that is
+                not finite.
         """
         with np.load(path) as file:
             gaussian = Gaussian(

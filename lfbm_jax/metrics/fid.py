@@ -1,9 +1,9 @@
 """Frechet and kernel inception distance of images to the training images (Table 2).
 
-A figure is called `fid` where it may stand beside the paper's: 50,000 images against all training
-images, by the FID network. Its value depends on all three: below 2,048 images, the number of
-features, the covariance is singular, and the distance of few images is larger in the mean. Any
-other figure says in its name what differs, as `fid_of_300_images` does.
+A figure is called `fid` only if it is comparable with the paper's: 50,000 images against all
+training images, by the FID network. Its value depends on all three: below 2,048 images, the number
+of features, the covariance is singular, and fewer images give a larger expected distance. Any other
+figure says in its name what differs, such as `fid_of_300_images`.
 """
 
 import errno
@@ -31,11 +31,11 @@ from lfbm_jax.metrics.frechet import (
 from lfbm_jax.metrics.inception import FEATURES
 
 NUM_IMAGES = 50_000  # of the paper's figures
-FORMAT = 2  # To be raised when the statistics of the same images change: old files are left alone.
+FORMAT = 2  # Raise it when the statistics of the same images change: old files stay, unused.
 
 
 def check(config: ml_collections.ConfigDict, num_images: int) -> None:
-    """Raises UserError where FID of so many images is asked for and could not be measured."""
+    """Raises a UserError if FID of this many images is requested but cannot be measured."""
     if config.metrics.inception_weights:
         inception_weights.locate(config)
         if config.metrics.fid_statistics:
@@ -45,12 +45,13 @@ def check(config: ml_collections.ConfigDict, num_images: int) -> None:
 
 
 def training_statistics(config: ml_collections.ConfigDict, data: Cache) -> pathlib.Path:
-    """The .npz file with what the network sees in the training images, made if it is not there.
+    """The path of the .npz file with the statistics of the training images, made if it is missing.
 
-    It lies in the data set's cache and holds `mu` and `sigma` as pytorch-fid does (see `Summary`).
+    The file lies in the cache of the data set and holds `mu` and `sigma` as in pytorch-fid (see
+    `Summary`).
 
     Raises:
-        UserError: `metrics.inception_weights` is empty or will not do.
+        UserError: `metrics.inception_weights` is empty or not a usable file.
     """
     if not config.metrics.inception_weights:
         raise UserError(
@@ -116,7 +117,7 @@ def names_end(
     num_images: int,
     weights: inception_weights.Weights,
 ) -> str:
-    """What follows `fid` and `kid` in a figure's name; "" where it may stand beside the paper's."""
+    """The suffix of a figure's name after `fid` or `kid`; "" if comparable with the paper's."""
     end = "" if num_images == NUM_IMAGES else f"_of_{num_images}_images"
     if config.metrics.fid_statistics:
         end += "_to_given_statistics"
@@ -128,7 +129,7 @@ def names_end(
 
 
 def _reference(config: ml_collections.ConfigDict, data: Cache, real: Summary) -> str:
-    """What the images were held against."""
+    """Says which images the reference statistics describe."""
     if config.metrics.fid_statistics:
         count = f"{real.num_images} images" if real.num_images else "number of images not known"
         return f"{config.metrics.fid_statistics}: {count}, data and split not known"
@@ -137,7 +138,7 @@ def _reference(config: ml_collections.ConfigDict, data: Cache, real: Summary) ->
 
 
 def _left_out(config: ml_collections.ConfigDict, data: Cache) -> str:
-    """Which training images the statistics of this run do without, in words; "": none."""
+    """Says in words which training images the statistics leave out; "" if none."""
     labels, share = sorted(config.data.exclude_labels), config.data.pooled_train_share
     parts = [f"without the classes {', '.join(map(str, labels))}"] if labels else []
     if share:
@@ -150,14 +151,14 @@ def _left_out(config: ml_collections.ConfigDict, data: Cache) -> str:
 def _statistics_path(
     config: ml_collections.ConfigDict, data: Cache, weights: inception_weights.Weights
 ) -> pathlib.Path:
-    # The network's products are float32 under every `precision`, so this is no part of the name.
+    # The network's products are float32 under every `precision`, so the name leaves it out.
     kind = f"{weights.sha256[:16]}-{jnp.result_type(float).name}"
     name = f"fid_statistics-{FORMAT}-{kind}-{len(data.train.images)}{data.selection}.npz"
     return data.directory / name
 
 
 def _is_missing(path: pathlib.Path) -> bool:
-    """Whether one of the processes lacks the file: then all make it, each computing its share."""
+    """Whether any process lacks the file. Then all processes compute it together."""
     return bool(distributed.largest(not path.exists()))
 
 

@@ -1,4 +1,4 @@
-"""Simple ways to fill hidden pixels: what completion and recovery by a model must beat.
+"""Simple ways to fill hidden pixels: baselines for completion and recovery by a model.
 
 Masks are 1 where a pixel is visible; x is in [-1, 1].
 """
@@ -11,15 +11,15 @@ from tqdm import tqdm
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
 
-BLOCK = 1000  # images of a memory-mapped split looked at once
+BLOCK = 1000  # images of a memory-mapped split that are read at once
 
 
 def mean_image(
     images: np.ndarray, masks_of: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> np.ndarray:
-    """The mean over the images that show a pixel, for every pixel.
+    """The mean image, where each pixel is averaged over the images in which it is visible.
 
-    A pixel that none shows gets the mean of all visible ones.
+    A pixel that is visible in no image gets the mean of all visible pixels.
 
     Args:
         images: uint8 [N, H, W, C].
@@ -36,7 +36,7 @@ def mean_image(
         visible = np.ones_like(block) if masks_of is None else masks_of(index)
         total += np.sum(block * visible, axis=0, dtype=np.int64)
         count += np.sum(visible, axis=0, dtype=np.int64)
-    overall = total.sum(axis=(0, 1)) / count.sum(axis=(0, 1))  # Of every channel.
+    overall = total.sum(axis=(0, 1)) / count.sum(axis=(0, 1))  # per channel
     mean = np.where(count > 0, total / np.maximum(count, 1), overall)
     return from_uint8(mean)
 
@@ -75,13 +75,13 @@ def _vectors(images: np.ndarray) -> np.ndarray:
 
 
 def bilinear(x: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Hidden pixels interpolated linearly between visible ones, over a triangulation of these.
+    """Fills hidden pixels by linear interpolation over a triangulation of the visible pixels.
 
-    Outside of their convex hull the nearest visible pixel is taken.
+    Outside the convex hull of the visible pixels, the nearest one is used.
 
     Args:
         x: images, [N, H, W, C].
-        masks: of these, [N, H, W, 1].
+        masks: the masks of x, [N, H, W, 1].
 
     Returns:
         The filled images, [N, H, W, C].
@@ -90,13 +90,13 @@ def bilinear(x: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def median(x: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Hidden pixels filled with the median of the visible ones around them, channel by channel.
+    """Fills hidden pixels with the median of the visible pixels around them, per channel.
 
-    Around a pixel means in the smallest square centred at it that holds a visible one.
+    These are the visible pixels of the smallest centred square that holds any.
 
     Args:
         x: images, [N, H, W, C].
-        masks: of these, [N, H, W, 1].
+        masks: the masks of x, [N, H, W, 1].
 
     Returns:
         The filled images, [N, H, W, C].

@@ -1,4 +1,4 @@
-"""How far two sets of feature vectors are apart: Frechet distance and kernel distance."""
+"""Distances between two sets of feature vectors: Frechet distance and kernel distance."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,17 +14,17 @@ GRAM_ROWS = 1000  # Rows of a kernel's matrix that are held at once.
 
 
 class Gaussian(NamedTuple):
-    """mean: [D]; covariance: [D, D], the unbiased estimate; both float64."""
+    """The mean [D] and the unbiased covariance [D, D] of vectors, both float64."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
 
 class Moments:
-    """Mean and covariance of vectors that come in batches, in float64.
+    """Accumulates the mean and covariance of vectors that come in batches, in float64.
 
-    Centred sums are merged (Chan, Golub and LeVeque), so that no digits cancel however large the
-    mean is beside the deviations.
+    Merges centred sums (Chan, Golub and LeVeque), which avoids cancellation however large the mean
+    is compared with the deviations.
     """
 
     def __init__(self, size: int):
@@ -33,7 +33,7 @@ class Moments:
         self._scatter = np.zeros((size, size))
 
     def add(self, features: np.ndarray) -> None:
-        """Takes in vectors [N, D]; FloatingPointError where one is not finite."""
+        """Adds vectors [N, D]; raises a FloatingPointError if one is not finite."""
         if not np.isfinite(features).all():
             raise FloatingPointError("features of images are not finite, so there is no distance")
         features = np.asarray(features, np.float64)
@@ -46,7 +46,7 @@ class Moments:
         self.count = total
 
     def gaussian(self) -> Gaussian:
-        """The estimates so far; ValueError for fewer than two vectors."""
+        """The estimates so far; raises a ValueError for fewer than two vectors."""
         if self.count < 2:
             raise ValueError(f"{self.count} images have no covariance")
         return Gaussian(self._mean, self._scatter / (self.count - 1))
@@ -56,7 +56,7 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     """The squared Frechet (Wasserstein-2) distance of two Gaussians, also of singular ones.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). The trace of the root is the sum of the singular
-    values of R1 R2, where R R = C: no matrix has to be inverted and nothing becomes complex.
+    values of R1 R2, where R R = C: this needs no inverse and stays real.
     """
     roots = [_root(gaussian.covariance) for gaussian in (one, other)]
     overlap = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
@@ -67,7 +67,7 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric root; eigenvalues that rounding made negative are zero."""
+    """The symmetric root; eigenvalues that rounding made negative count as zero."""
     values, vectors = np.linalg.eigh(covariance)
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
 
@@ -81,9 +81,10 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """The kernel distance of feature vectors [N, D] and [M, D] (Binkowski et al. 2018).
 
-    The unbiased squared maximum mean discrepancy with the kernel (a b / D + 1)^3, of random subsets
-    of both (of all vectors where there are fewer than `size`); its mean and its standard deviation
-    over subsets. Zero in the mean where the distributions agree; may be negative.
+    Estimates the squared maximum mean discrepancy with the kernel (a b / D + 1)^3 on random subsets
+    of both sets (on all vectors if there are fewer than `size`). Returns the mean and the standard
+    deviation over subsets. The expectation is zero if the distributions agree; an estimate may be
+    negative.
     """
     random = np.random.default_rng(seed)
     size = min(size, len(one), len(other))
@@ -104,11 +105,11 @@ def squared_mmd(
 ) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, Eq. 3).
 
-    Zero in the mean where the distributions agree; may be slightly negative.
+    Its expectation is zero if the distributions agree, so it may be slightly negative.
 
     Args:
         one, other: two samples, [N, D] and [M, D].
-        kernel: of two such arrays, [N, M].
+        kernel: maps two such arrays to their kernel matrix, [N, M].
     """
 
 

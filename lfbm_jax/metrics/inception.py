@@ -1,8 +1,8 @@
 """The network of the Frechet inception distance: Inception-v3 as TensorFlow trained it in 2015.
 
-It differs from the later Inception-v3 in how it pools: averages leave the padding out, and the last
+It differs from the later Inception-v3 in its pooling: averages exclude the padding, and the last
 block takes maxima. The weights are those of the PyTorch conversion that FIDs are computed with,
-`pt_inception-2015-12-05-6726825d.pth`: a file that users hold, or that is downloaded once.
+`pt_inception-2015-12-05-6726825d.pth`, a file that users have or that is downloaded once.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lfbm_jax.errors import UserError
 
-SIDE = 299  # height and width of what the network looks at
+SIDE = 299  # height and width of its input
 FEATURES = 2048
 EPSILON = 1e-3  # of the batch normalisations
 
@@ -28,7 +28,7 @@ def _conv(
     stride: int = 1,
     padding: str = "SAME",
 ) -> jax.Array:
-    """Convolution and rectifier; the batch normalisation between them is in kernel and bias."""
+    """A convolution and a rectifier. Kernel and bias include the batch normalisation."""
     convolution = nn.Conv(
         features,
         (size, size) if isinstance(size, int) else size,
@@ -143,7 +143,7 @@ class Mixed8(nn.Module):
 
 
 class Inception(nn.Module):
-    """Images [B, 299, 299, 3] in [-1, 1] -> features [B, 2048]."""
+    """Maps images [B, 299, 299, 3] in [-1, 1] to features [B, 2048]."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -164,9 +164,9 @@ class Inception(nn.Module):
 
 
 def features(parameters: Any, x: jax.Array) -> jax.Array:
-    """The features [B, 2048] of images x [B, H, W, C] in [-1, 1]; grey ones are seen as colour.
+    """The features [B, 2048] of images x [B, H, W, C] in [-1, 1], grey or colour.
 
-    Resized to 299 x 299 by linear interpolation between pixel centres, without smoothing.
+    Images are resized to 299 x 299 by bilinear interpolation without antialiasing.
     """
     x = jnp.broadcast_to(x, (*x.shape[:3], 3))
     x = jax.image.resize(x, (len(x), SIDE, SIDE, 3), "linear", antialias=False)
@@ -179,7 +179,7 @@ def parameters_of(state: dict[str, np.ndarray]) -> Any:
     The batch normalisations, which have fixed statistics, become part of kernel and bias.
 
     Raises:
-        UserError: an array is missing or of another shape.
+        UserError: an array is missing or has the wrong shape.
     """
     wanted = jax.eval_shape(
         Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), float)

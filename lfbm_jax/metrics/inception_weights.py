@@ -1,4 +1,4 @@
-"""The file with the FID network's weights: where it is, whether it is whole, how to get it."""
+"""Locates, checks, downloads and loads the file with the weights of the FID network."""
 
 import hashlib
 import http.client
@@ -18,7 +18,7 @@ from lfbm_jax.metrics import inception
 from lfbm_jax.metrics.features import Extractor
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
-SHA256 = "6726825d"  # how the genuine file's SHA-256 begins
+SHA256 = "6726825d"  # the beginning of the genuine file's SHA-256
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 DOWNLOAD = "download"
 TIMEOUT = 10  # seconds without an answer
@@ -28,7 +28,7 @@ BATCH_SIZE = 50
 
 
 class Weights(NamedTuple):
-    """path: of the file; sha256: its SHA-256, in hexadecimal digits."""
+    """The path of a weights file and its SHA-256 in hexadecimal digits."""
 
     path: pathlib.Path
     sha256: str
@@ -40,15 +40,15 @@ class Weights(NamedTuple):
 
 
 def locate(config: ml_collections.ConfigDict) -> Weights:
-    """The weights file that `metrics.inception_weights` means, once it is sure to be whole.
+    """The weights file that `metrics.inception_weights` names, after a check of its checksum.
 
     Args:
-        config: a whole config; the setting is a path, or "download" for a copy in the folder of
-            the data caches, which is fetched if need be.
+        config: a whole config. The setting is a path, or "download" for a copy in the folder of
+            the data caches, which is downloaded if it is missing.
 
     Raises:
-        UserError: there is no such file, or it is not what its name says (PyTorch's file names end
-            in the beginning of their SHA-256), or it cannot be downloaded.
+        UserError: the file does not exist or cannot be downloaded, or its SHA-256 does not begin
+            with the digits at the end of its name, PyTorch's convention.
     """
     setting = config.metrics.inception_weights
     if setting == DOWNLOAD:
@@ -68,7 +68,7 @@ def locate(config: ml_collections.ConfigDict) -> Weights:
 
 
 def load(weights: Weights) -> Extractor:
-    """The network with the weights of a file; UserError where these are another network's."""
+    """The network with the weights of a file; raises a UserError for other weights."""
     state = pytorch_file.read(weights.path)
     try:
         parameters = inception.parameters_of(state)
@@ -78,7 +78,7 @@ def load(weights: Weights) -> Extractor:
 
 
 def _sha256(path: pathlib.Path) -> str:
-    """The SHA-256 of a weights file; UserError where there is none."""
+    """The SHA-256 of a weights file; raises a UserError if it does not exist."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -90,7 +90,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _download(path: pathlib.Path) -> None:
-    """Fetches the weights; they appear at `path` whole or not at all."""
+    """Downloads the weights; the file appears at `path` complete or not at all."""
     mend = f"give the path of a copy of {FILE} with --config.metrics.inception_weights=FILE"
     with blaming_cache_dir(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)

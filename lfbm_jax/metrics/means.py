@@ -1,9 +1,9 @@
-"""Figures that are accumulated over chunks of images, in float64.
+"""Accumulates figures over chunks of images, in float64.
 
-The interface (`merge`, `compute`) and the collection of figures are those of `clu.metrics`. Its own
-averages are made for devices, where they sum in float32 and count in int32. Neither is enough for
-whole splits: ten completions of each of CelebA's 19,867 validation images have 2.4e9 entries, which
-int32 cannot count. A figure of a chunk is therefore reduced to its sums on the host.
+The interface (`merge`, `compute`) and the collection of figures are those of `clu.metrics`, whose
+own averages run on devices and sum in float32 and count in int32. Neither suffices for whole
+splits: ten completions of each of CelebA's 19,867 validation images have 2.4e9 entries, more than
+int32 can count. Here each chunk is reduced to float64 sums on the host.
 """
 
 import math
@@ -17,11 +17,11 @@ from clu.metrics import Collection, Metric
 
 @flax.struct.dataclass
 class Mean(Metric):
-    """The mean of values, all of the same weight whichever chunk they are of.
+    """The mean of values, each with the same weight whatever its chunk.
 
     Attributes:
         total: the sum of the values.
-        count: how many there are.
+        count: the number of values.
     """
 
     total: float
@@ -33,7 +33,7 @@ class Mean(Metric):
 
         Args:
             values: numbers or bools.
-            where: which of them count, bool, of a shape that broadcasts to theirs; None: all.
+            where: bool, True for the values that count, broadcastable to their shape; None: all do.
         """
         where = np.broadcast_to(True if where is None else where, np.shape(values))
         total = np.sum(values, where=where, dtype=np.float64)
@@ -48,7 +48,7 @@ class Mean(Metric):
 
 @flax.struct.dataclass
 class RootMean(Mean):
-    """The square root of the mean of values: a deviation from variances."""
+    """The square root of the mean of values, such as a standard deviation from variances."""
 
     def compute(self) -> float:
         return math.sqrt(super().compute())
@@ -56,14 +56,14 @@ class RootMean(Mean):
 
 @flax.struct.dataclass
 class Deviation(Metric):
-    """The standard deviation of values, the root of the mean squared distance from their mean.
+    """The standard deviation of values: the root of their mean squared distance from the mean.
 
-    Centred sums are merged (Chan, Golub and LeVeque), so that no digits cancel.
+    Merges centred sums (Chan, Golub and LeVeque), which avoids cancellation.
 
     Attributes:
-        count: how many values there are.
-        mean: their mean.
-        squares: the sum of their squared distances from it.
+        count: the number of values.
+        mean: the mean of the values.
+        squares: the sum of the squared distances from the mean.
     """
 
     count: int
@@ -87,10 +87,10 @@ class Deviation(Metric):
 
 
 def merged(chunks: Iterable[Mapping[str, Metric]]) -> dict[str, float]:
-    """The figures of all chunks together, by name.
+    """Merges the figures of all chunks and computes them, by name.
 
     Args:
-        chunks: what each chunk of images contributes to every figure, by the same names.
+        chunks: the contribution of each chunk to every figure, under the same names.
     """
     chunks = iter(chunks)
     total = Collection.create_collection(**next(chunks))

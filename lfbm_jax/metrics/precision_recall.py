@@ -1,4 +1,4 @@
-"""How well a score ranks anomalies below normal images: areas under precision over recall."""
+"""Measures how well a score ranks anomalies below normal images."""
 
 import numpy as np
 
@@ -7,8 +7,8 @@ def auprc(anomaly: np.ndarray, score: np.ndarray) -> float:
     """The area under the precision-recall curve by the trapezoid rule, as published.
 
     Args:
-        anomaly: whether an image is one, bool [N]; the positive class.
-        score: low where the model thinks so, [N].
+        anomaly: True for anomalies, the positive class, bool [N].
+        score: low for images that the model takes for anomalies, [N].
     """
     from sklearn.metrics import auc, precision_recall_curve  # Every command lists the tasks.
 
@@ -17,7 +17,7 @@ def auprc(anomaly: np.ndarray, score: np.ndarray) -> float:
 
 
 def average_precision(anomaly: np.ndarray, score: np.ndarray) -> float:
-    """The mean over anomalies of the precision down to each; arguments as of `auprc`."""
+    """The mean precision at the rank of each anomaly; arguments as in `auprc`."""
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(anomaly, -score))

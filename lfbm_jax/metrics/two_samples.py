@@ -1,4 +1,4 @@
-"""Do two samples of vectors come from one distribution? A test, a distance, and a density."""
+"""Compares two samples of vectors: a two-sample test, a distance and a fitted density."""
 
 import numpy as np
 
@@ -6,10 +6,11 @@ from lfbm_jax.metrics import frechet
 
 
 def two_sample_accuracy(one: np.ndarray, other: np.ndarray, seed: int) -> float:
-    """How often a small perceptron tells apart two samples [N, d] that it was not trained on.
+    """The test accuracy of a small perceptron that tells two samples [N, d] apart.
 
-    The classifier two-sample test (Lopez-Paz and Oquab 2017): trained on every other vector, it is
-    right on half of the rest where the distributions agree, and on more where they do not.
+    This is the classifier two-sample test (Lopez-Paz and Oquab 2017): trained on every second
+    vector, the classifier is right on half of the others if the distributions agree, and on more if
+    they differ.
     """
     from sklearn.neural_network import MLPClassifier  # Slow to import, seldom needed.
 
@@ -24,8 +25,8 @@ def two_sample_accuracy(one: np.ndarray, other: np.ndarray, seed: int) -> float:
 def squared_mmd(one: np.ndarray, other: np.ndarray) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy of two samples [N, d] and [M, d].
 
-    With the kernel 1 / (1 + |a - b|^2 / d), whose scale is that of the distance between two
-    independent standard normal vectors (see `frechet.squared_mmd`).
+    The kernel is 1 / (1 + |a - b|^2 / d); its scale is about the distance between two independent
+    standard normal vectors. See `frechet.squared_mmd`.
     """
 
     def kernel(a, b):
@@ -39,10 +40,10 @@ def gaussian_log_density(vectors: np.ndarray, fitted_to: np.ndarray) -> float:
     """The mean log-density of vectors [N, d] under a Gaussian, in nats.
 
     Args:
-        vectors: whose density is asked for.
-        fitted_to: vectors [M, d] that the Gaussian has the mean and the full covariance of.
+        vectors: the points at which the density is evaluated.
+        fitted_to: vectors [M, d] whose mean and full covariance the Gaussian has.
     """
-    from scipy import stats  # Every command lists the tasks; few need its 40 megabytes.
+    from scipy import stats  # Imported here: every command lists the tasks, and SciPy takes 40 MB.
 
     gaussian = stats.multivariate_normal(fitted_to.mean(axis=0), np.cov(fitted_to.T))
     return float(np.mean(gaussian.logpdf(vectors)))
