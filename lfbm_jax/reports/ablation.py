@@ -1,4 +1,4 @@
-"""What a sweep found: one figure of the runs' reports as a table and a plot."""
+"""Shows the result of a sweep: one figure from the reports of its runs, as a table and a plot."""
 
 import csv
 import pathlib
@@ -12,11 +12,11 @@ from lfbm_jax.errors import UserError
 
 
 class Row(NamedTuple):
-    """One point of the grid.
+    """The runs of one point of the grid, one for each seed.
 
     Attributes:
-        settings: of the grid's keys.
-        values: seed -> the figure, NaN where the run is not done (it failed).
+        settings: grid key -> its value at this point.
+        values: seed -> the figure, NaN if the run did not finish.
     """
 
     settings: dict[str, Any]
@@ -32,12 +32,12 @@ class Row(NamedTuple):
 
     @property
     def stddev(self) -> float:
-        """Over seeds, the unbiased kind; 0 of a single one."""
+        """The unbiased standard deviation over seeds; 0 for a single seed."""
         return float(np.std(self.known, ddof=1)) if len(self.known) > 1 else 0.0
 
 
 def check(figure: str, config: ml_collections.ConfigDict) -> None:
-    """Raises UserError where `<report>.<figure>` is of no task that the config runs."""
+    """Raises a UserError if no task of the config reports the figure `<report>.<figure>`."""
     report, _, name = figure.partition(".")
     if not name or report.removesuffix("_averaged") not in config.tasks:
         raise UserError(
@@ -51,15 +51,15 @@ def check(figure: str, config: ml_collections.ConfigDict) -> None:
 def collect(
     runs: list[tuple[dict[str, Any], int, dict[str, float] | None]], figure: str
 ) -> list[Row]:
-    """A row for every point of the grid.
+    """Returns one row for each point of the grid.
 
     Args:
-        runs: settings, seed and figures of each by names such as "reconstruct/mse"; None for a run
-            that is not done.
+        runs: the settings, seed and figures of each run, the figures by names such as
+            "reconstruct/mse". They are None if the run did not finish.
         figure: `<report>.<figure>`.
 
     Raises:
-        UserError: a run is done but has no such figure.
+        UserError: a finished run lacks the figure.
     """
     report, _, name = figure.partition(".")
     rows: list[Row] = []
@@ -78,7 +78,7 @@ def collect(
 
 
 def write_table(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.Path:
-    """Writes `<figure>.csv`: settings, mean, standard deviation over seeds, and every seed."""
+    """Writes `<figure>.csv`: settings, mean and standard deviation over seeds, and each seed."""
     path = folder / f"{figure}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -91,9 +91,10 @@ def write_table(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.P
 
 
 def draw(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.Path:
-    """Draws `<figure>.png`, a panel of Figure 3: the first key on the x axis, the others as curves.
+    """Draws `<figure>.png` in the style of a panel of Figure 3.
 
-    Bars show one standard deviation over seeds.
+    The first key is on the x axis and the others tell the curves apart. The bars show one standard
+    deviation over seeds.
     """
     x_key, *others = rows[0].settings
     curves: dict[str, list[Row]] = {}

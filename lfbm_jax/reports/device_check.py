@@ -1,4 +1,4 @@
-"""The tables of `lfbm_jax.gpu_check`, as Markdown."""
+"""Formats the results of `lfbm_jax.gpu_check` as Markdown tables."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ MIB = 2**20
 
 
 def markdown(results: dict[str, dict[str, Any]], table_11: Sequence[str]) -> str:
-    """What was found so far.
+    """Returns the report on the parts of the check that have run so far.
 
     Args:
-        results: of each part "figures", "faults" and "seconds".
-        table_11: the lines of that table.
+        results: part -> its "figures", "faults" and "seconds".
+        table_11: the lines of the table that compares with Table 11 of the paper.
     """
     lines = ["# Check of a device", ""]
     timed = [result["figures"] for result in results.values() if "device" in result["figures"]]

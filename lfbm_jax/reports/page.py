@@ -1,4 +1,4 @@
-"""A run's reports as one self-contained web page: nothing is fetched, it can be sent as it is."""
+"""Shows the reports of a run on one self-contained web page, which can be sent as it is."""
 
 import base64
 import html
@@ -33,13 +33,13 @@ summary { cursor: pointer; margin: .75rem 0; }
 
 
 def render(title: str, reports: list[Mapping[str, Any]], folder: pathlib.Path, config: str) -> str:
-    """The page.
+    """Returns the page as HTML.
 
     Args:
-        title: the run's name.
-        reports: the content of the reports, in the order to show them.
-        folder: where their pictures lie.
-        config: the run's config.json, "" where there is none.
+        title: the heading of the page.
+        reports: the content of the reports, in the order in which they are shown.
+        folder: the folder of their pictures.
+        config: the text of the run's config.json; "" if there is none.
     """
     steps = sorted({report["step"] for report in reports})
     lead = f"Trained for {', '.join(f'{step:,}' for step in steps)} iterations." if steps else ""
@@ -84,7 +84,7 @@ def _section(report: Mapping[str, Any], folder: pathlib.Path) -> str:
 def figure_rows(
     figures: Mapping[str, float], paper: Mapping[str, float] | None
 ) -> list[tuple[str, str, str]]:
-    """(figure, ours, the paper's) as text, those that only the paper has last."""
+    """Rows (figure, ours, the paper's) as text; figures that only the paper has come last."""
     paper = paper or {}
     rows = [
         (name, f"{value:.6g}", str(paper.get(name, "-"))) for name, value in figures.items()

@@ -1,12 +1,11 @@
-"""The numbers that the paper prints, once: Tables 2 to 6, 11 and 13.
+"""The only copy of the numbers that the paper prints, in Tables 2 to 6, 11 and 13.
 
-Everything that shows the paper beside ours reads them here; `lfbm_jax.runs.comparable` decides
-where it may.
+`lfbm_jax.runs.comparable` decides which of our figures they may stand beside.
 """
 
 import math
 
-# Table 2, reconstruction and generation: data set -> figure -> a value a method; None is a dash.
+# Table 2, reconstruction and generation: data set -> figure -> a value per method. None is a dash.
 TABLE_2_METHODS = (
     "VAE", "2sVAE", "RAE", "SRI", "SRI (L=5)", "ABP", "LEBM", "LFBM-VAE", "LFBM-MCMC"
 )  # fmt: skip
@@ -25,19 +24,19 @@ TABLE_2 = {
     },
 }
 
-SIDE = 64  # of the images of Tables 3, 5 and 6, to whose side ours are compared.
+SIDE = 64  # The side of the images of Tables 3, 5 and 6, in pixels.
 
-# Table 3, inpainting of CelebA at 64 x 64. The columns are as printed; no FID of images is near
-# 0.056, so that they may be swapped or rescaled.
+# Table 3, inpainting of CelebA at 64 x 64. The columns are as printed. No FID of images is near
+# 0.056, so the columns may have been swapped or rescaled.
 TABLE_3 = {
     "LFBM-MCMC": {"fid": 0.0557, "mse": 0.1937},
     "LFBM-VAE": {"fid": 0.0562, "mse": 0.2074},
 }
-HOLE = 40  # Its side.
+HOLE = 40  # The side of the hidden square of Table 3, in pixels.
 
-# Table 4, anomaly detection on MNIST: method -> AUPRC by held-out digit, the means over ten runs
-# and their spreads. The text calls the spread variance, the table's plus-minus says standard
-# deviation.
+# Table 4, anomaly detection on MNIST: method -> AUPRC for each held-out digit, as the means over
+# ten runs and their spreads. The text calls the spread a variance; the plus-minus sign of the table
+# suggests a standard deviation.
 TABLE_4_DIGITS = (1, 4, 5, 7, 9)
 TABLE_4 = {
     "VAE": ((0.063, 0.337, 0.325, 0.148, 0.104), None),
@@ -49,8 +48,8 @@ TABLE_4 = {
     "LFBM-MCMC": ((0.349, 0.812, 0.823, 0.682, 0.514), (0.002, 0.007, 0.009, 0.004, 0.008)),
 }
 
-# Table 4 in the 80/20 protocol: 80 % of the normal images of all 70,000 train, the others and all
-# anomalies are scored; how many that are by held-out digit.
+# Table 4 in the 80/20 protocol: of all 70,000 images, 80 % of the normal ones are for training.
+# The other normal ones and all anomalies are scored; here is their number for each held-out digit.
 POOLED_NUM_SCORED = {1: 20_302, 4: 19_460, 5: 19_051, 7: 19_835, 9: 19_567}
 POOLED_TRAIN_SHARE = 0.8
 TABLE_4_BESIDE_80_20 = ("LFBM-MCMC", "LEBM")
@@ -60,8 +59,8 @@ TABLE_4_DOUBT = (
     " possible in this protocol (0.19 to 0.23): they must come from fewer anomalies, about a tenth."
 )
 
-# Tables 5 and 6, recovery of occluded CelebA images: the occlusions, then figure -> method -> a
-# value each (MSE of the hidden pixels is Table 5, FID of samples is Table 6).
+# Tables 5 and 6, recovery of occluded CelebA images: figure -> method -> a value per occlusion.
+# Table 5 prints the MSE of the hidden pixels, Table 6 the FID of samples.
 OCCLUSIONS = (
     "salt and pepper 30 %", "salt and pepper 50 %", "salt and pepper 70 %",
     "square 20", "square 30", "square 40",
@@ -79,14 +78,15 @@ TABLES_5_AND_6 = {
     },
 }
 
-# Table 11, CelebA, batches of 256 on one RTX A6000: minutes per epoch of training, milliseconds to
-# synthesise a batch.
+# Table 11, CelebA, batches of 256 on one RTX A6000: method -> minutes per epoch of training,
+# milliseconds to synthesise a batch.
 TABLE_11_DEVICE, TABLE_11_BATCH = "1 x RTX A6000", 256
 TABLE_11 = {
     "LFBM-MCMC": (20.7, 105), "LFBM-VAE": (5.5, 104), "LEBM": (14.8, 116), "ABP": (14.3, 66)
 }  # fmt: skip
 
-# Table 13, CelebAMask-HQ at 256 x 256: parameters of prior, inference network and generator, FID.
+# Table 13, CelebAMask-HQ at 256 x 256: method -> the numbers of parameters of prior, inference
+# network and generator, and the FID.
 TABLE_13 = {
     "ABP": (None, None, 49_817_731, 102.61),
     "LEBM": (1_131_001, None, 49_817_731, 94.03),
@@ -96,16 +96,17 @@ TABLE_13 = {
 
 
 def table_2(data: str, name: str, figure: str) -> float | None:
-    """A figure of Table 2; None where it prints none."""
+    """Returns a figure of Table 2, or None if the table does not print it."""
     if data not in TABLE_2 or name not in TABLE_2_METHODS:
         return None
     return TABLE_2[data][figure][TABLE_2_METHODS.index(name)]
 
 
 def occlusion(mask: str, side: int) -> str | None:
-    """Which occlusion of Tables 5 and 6 a `data.mask` is for images of that side; None for another.
+    """The occlusion of Tables 5 and 6 that `data.mask` stands for; None if it is not one of them.
 
-    Squares count in proportion to the side of the image, rounded to whole pixels of it.
+    A square counts in proportion to the side of the image, rounded to whole pixels: a square of
+    20 at side 64 is a square of 10 at side 32.
     """
     kind, _, value = mask.partition(":")
     try:

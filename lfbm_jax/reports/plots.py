@@ -1,4 +1,4 @@
-"""Pictures of images: grids, and originals above reconstructions."""
+"""Arranges images in pictures: grids, and originals above their reconstructions."""
 
 
 import math
@@ -17,14 +17,14 @@ GAP = 2
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Arranges images [N, H, W, C] in [-1, 1] in rows.
+    """Arranges images in rows.
 
     Args:
-        images: the images; C is 1 or 3.
-        columns: images a row; None for a square.
+        images: images [N, H, W, C] in [-1, 1]; C is 1 or 3.
+        columns: the number of images per row; None for a square grid.
 
     Returns:
-        A picture, uint8 [height, width, 3], on a white ground.
+        A picture, uint8 [height, width, 3], on a white background.
     """
     images = to_uint8(images)
     count, height, width, channels = images.shape
@@ -44,21 +44,23 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 
 def pairs(originals: np.ndarray, reconstructions: np.ndarray, columns: int = 10) -> np.ndarray:
-    """Rows of originals, each above the row of their reconstructions; both [N, H, W, C].
+    """Shows rows of originals, each above the row of their reconstructions.
 
     Args:
-        originals, reconstructions: images in [-1, 1]; N is cut to whole rows where there are any.
-        columns: images a row.
+        originals, reconstructions: images [N, H, W, C] in [-1, 1]. An incomplete last row is left
+            out unless it is the only one.
+        columns: the number of images per row.
     """
     return stacked((originals, reconstructions), columns)
 
 
 def stacked(kinds: Sequence[np.ndarray], columns: int = 10) -> np.ndarray:
-    """Rows of images of the first kind, each above the same images of the second, and so on.
+    """Shows rows of images of the first kind, each above the same images of the second, and so on.
 
     Args:
-        kinds: each [N, H, W, C] in [-1, 1]; N is cut to whole rows where there are any.
-        columns: images a row.
+        kinds: for each kind, images [N, H, W, C] in [-1, 1]. An incomplete last row is left out
+            unless it is the only one.
+        columns: the number of images per row.
     """
     shape = kinds[0].shape
     columns = min(columns, shape[0])
@@ -68,19 +70,19 @@ def stacked(kinds: Sequence[np.ndarray], columns: int = 10) -> np.ndarray:
 
 
 def joined(chunks: Iterable[Sequence[np.ndarray]], count: int) -> list[np.ndarray]:
-    """The first `count` images of every kind, of chunks that each hold images of all kinds."""
+    """Joins chunks that hold images of every kind; returns the first `count` images per kind."""
     return [np.concatenate(kind)[:count] for kind in zip(*chunks, strict=True)]
 
 
 def save(picture: np.ndarray, path: pathlib.Path) -> pathlib.Path:
-    """Writes a uint8 picture [H, W, 3] as PNG, making its folder; returns the path."""
+    """Writes a uint8 picture [H, W, 3] as PNG, creating its folder, and returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(picture)).save(path)
     return path
 
 
 def drawn(figure: Any) -> np.ndarray:
-    """A matplotlib figure as a uint8 picture [height, width, 3]."""
+    """Renders a matplotlib figure as a uint8 picture [height, width, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # Slow to import, seldom needed.
 
     canvas = FigureCanvasAgg(figure)

@@ -1,4 +1,4 @@
-"""Reports: one JSON file a task with its setting, and an index that puts them side by side."""
+"""Writes reports: one JSON file per task with its setting, and an index of all of them."""
 
 import functools
 import json
@@ -23,16 +23,16 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "nu
 
 
 class ReportWriter:
-    """Collects what one task has to say and writes `reports/<task>.json`.
+    """Collects the results of one task and writes `reports/<task>.json`.
 
     Args:
         workdir: the work directory.
-        task: its name.
-        step: how many iterations trained the model.
-        config: of the run.
-        averaged: whether it has the moving average of the parameters; the files are then named
-            `<task>_averaged`.
-        papers: report -> the paper's figures that may stand beside it.
+        task: the name of the task.
+        step: the number of training iterations of the model.
+        config: the config of the run.
+        averaged: whether the model has the moving average of the parameters. If so, the files are
+            named `<task>_averaged`.
+        papers: a function report -> the figures of the paper that may stand beside it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ReportWriter:
         self.pictures: list[pathlib.Path] = []
 
     def describe(self, **setting: Any) -> None:
-        """Adds to the report's setup: split, range, settings, ..."""
+        """Adds entries to the setup of the report: split, range, settings, and so on."""
         self._setup |= setting
 
     def picture(self, name: str, picture: np.ndarray) -> None:
@@ -64,7 +64,7 @@ class ReportWriter:
         self.pictures.append(path)
 
     def write(self, figures: dict[str, float]) -> pathlib.Path:
-        """Writes the report; FloatingPointError where a figure is not finite."""
+        """Writes the report. Raises FloatingPointError if a figure is not finite."""
         for name, value in figures.items():
             if not math.isfinite(value):
                 raise FloatingPointError(f"task {self._task}: {name} is {value}, so no report")
@@ -79,14 +79,14 @@ class ReportWriter:
         report["paper"] = self._papers(report) or None
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._task}.json"
-        with atomic.replacing(path) as temporary:  # A report that is there is whole.
+        with atomic.replacing(path) as temporary:  # A report appears complete or not at all.
             text = json.dumps(report, indent=2, default=str)
             temporary.write_text(text + "\n", encoding="utf-8")
         return path
 
 
 def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Writes `reports/index.md` and `index.html` from the reports that are there; their paths."""
+    """Writes `index.md` and `index.html` from the reports in `reports/`; returns their paths."""
     folder = workdir / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     reports = [
@@ -122,7 +122,7 @@ def _markdown(title: str, reports: list[dict[str, Any]], warnings: list[dict[str
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Versions, commit and device: what one must know to repeat a figure."""
+    """Versions, commit and device, which one must know to repeat a figure."""
     devices = jax.devices()
     return {
         "device": f"{len(devices)} x {devices[0].device_kind}",
@@ -133,7 +133,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of the source tree, marked where files differ from it; "unknown" outside git."""
+    """The commit of the source tree, with "-dirty" if files differ; "unknown" outside git."""
     try:
         git = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
