@@ -1,4 +1,4 @@
-"""A trained model for notebooks, scripts and tasks: NumPy in, NumPy out."""
+"""A trained model for notebooks, scripts and tasks, with NumPy arrays in and out."""
 
 import copy
 import functools
@@ -18,25 +18,26 @@ from lfbm_jax.trained import arrays
 from lfbm_jax.trained.programs import Inferred, Programs, Samples
 
 BATCH_SIZE = 100
-SMALL_BATCH_SIZE = 10  # so that a few images do not cost as much as a hundred
+SMALL_BATCH_SIZE = 10  # So that a few images do not cost as much as a hundred.
 
 
 class TrainedModel:
     """A model with its parameters.
 
-    Images x are [N, H, W, C], uint8 or floats in [-1, 1]; images that are returned are floats in
-    [-1, 1]. What a seed decides depends on the seed and the number of an image alone, which is its
-    position in x unless it is said to be another.
+    Images x are [N, H, W, C], uint8 or floats in [-1, 1]. Returned images are floats in [-1, 1].
+    Random results for an image depend only on the seed and the number of the image, which is its
+    position in x unless an argument says otherwise.
 
-    Work of any size is cut into batches of `batch_size` and padded; without it, these are of 10 or
-    of 100. A method compiles once for each of these sizes, and for each of the two types of images.
+    Inputs are processed in padded batches of `batch_size` examples. Without this argument, up to 10
+    examples form one batch of 10, and more are cut into batches of 100. Each method compiles once
+    per batch size and per type of image.
 
-    All methods raise UserError, in one line, for an array that is not as described.
+    All methods raise a UserError of one line if an array is not as described.
 
     Attributes:
-        config: of the run.
-        model: its parts, as pure functions.
-        step: how many iterations trained it.
+        config: the config of the run.
+        model: the parts of the model, as pure functions.
+        step: the number of training iterations.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class TrainedModel:
     def with_parameters(
         self, parameters: Parameters, step: int, average: Parameters | None = None
     ) -> "TrainedModel":
-        """The same model at another moment of training; nothing is compiled again."""
+        """Returns the same model with other parameters, without compiling anything again."""
         other = copy.copy(self)  # Shares the compiled functions.
         other.step = step
         other._parameters = sharding.replicate(parameters)
@@ -66,7 +67,7 @@ class TrainedModel:
 
     @property
     def averaged(self) -> "TrainedModel | None":
-        """The same model with the moving average of its parameters, or None where none is kept."""
+        """The same model with the moving average of its parameters; None if none was kept."""
         return self.with_parameters(self._average, self.step) if self._average else None
 
     @property
@@ -76,20 +77,20 @@ class TrainedModel:
 
     @property
     def prior_is_normalized(self) -> bool:
-        """Whether log p(z) is a density that integrates to 1; else it is one up to a constant."""
+        """Whether log p(z) is normalized; if not, it is known up to an additive constant."""
         return self.model.prior.normalized
 
     @property
     def prior_is_fitted(self) -> bool:
-        """False for a prior that is fitted after training (RAE's, say), where that is to come."""
+        """Whether the prior is ready; False if it is fitted after training (RAE) and is not yet."""
         return self.model.prior.is_fitted(self._parameters.alpha)
 
     def sample(
         self, num: int, seed: int = 0, batch_size: int | None = None, first: int = 0
     ) -> Samples:
-        """Ancestral samples: z from the prior (Eq. 1), then the mean image g(z).
+        """Draws ancestral samples: z from the prior (Eq. 1), then the mean image g(z).
 
-        A sample depends on the seed and its number alone; `first` is the number of the first one.
+        A sample depends only on the seed and its number; `first` is the number of the first one.
         """
         arrays.check_count(num)
         self._check_prior()
@@ -111,15 +112,15 @@ class TrainedModel:
 
         Args:
             x: the images, [N, H, W, C].
-            seed: of the chains, together with the number of an image.
-            batch_size: images a call.
+            seed: seeds the chains, together with the number of the image.
+            batch_size: the number of images per compiled call.
             training_settings: whether to infer as in training instead of as in evaluation.
-            masks: 1 where a pixel is visible, [N, H, W, 1]; None where all are. The others are
-                not looked at, and not part of log_p_x_given_z. In evaluation `masked_inference`
-                infers from such images.
-            chain: 0, 1, ...: one of several independent starts for every image.
-            first: the number of the first image; the others follow. Chunks of a data set that are
-                numbered by their place in it give what the whole data set would.
+            masks: 1 where a pixel is visible, 0 where it is hidden, [N, H, W, 1]; None if all are
+                visible. Hidden pixels are ignored and do not count in log_p_x_given_z. With masks,
+                evaluation infers by `masked_inference`.
+            chain: 0, 1, ...: selects one of several independent starts for each image.
+            first: the number of the first image; the others follow. A chunk of a data set that is
+                numbered by its place in the data set gets the same results as in one call for all.
         """
         x = arrays.images(x, self.image_shape)
         if masks is not None:
@@ -134,13 +135,13 @@ class TrainedModel:
         return self._map(infer, Example(x, index, weight, masks), batch_size, "inferring")
 
     def reconstruct(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
-        """The images g(z) at the z inferred from x, [N, H, W, C] (section 4.2)."""
+        """Returns the images g(z) at the z inferred from x, [N, H, W, C] (section 4.2)."""
         return self.infer(x, seed).reconstruction
 
     def score(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
-        """log p(x, z) at the z inferred from x, in nats, [N]; low for anomalies (section 4.4).
+        """Returns log p(x, z) at the z inferred from x, in nats, [N] (section 4.4).
 
-        Up to a constant for an energy prior, whose log p(z) is known up to one.
+        Scores are low for anomalies. With an energy prior they are known up to a constant.
 
         Raises:
             FloatingPointError: a score is not finite.
@@ -154,17 +155,17 @@ class TrainedModel:
     def inpaint(
         self, x: np.ndarray, mask: np.ndarray, num: int = 1, seed: int = 0
     ) -> np.ndarray:
-        """Completions of images, of which only the visible pixels are looked at (section 4.3).
+        """Completes images of which only some pixels are visible (section 4.3).
 
         Args:
             x: the images, [N, H, W, C].
-            mask: 1 where a pixel is visible, else 0; [H, W] for all images or [N, H, W], with a
-                last axis of 1 or without.
-            num: how many completions an image, from different starts.
-            seed: of the chains.
+            mask: 1 where a pixel is visible, else 0; [H, W] for all images or [N, H, W], with or
+                without a last axis of 1.
+            num: the number of completions per image, from different starts.
+            seed: seeds the chains.
 
         Returns:
-            [N, num, H, W, C] in [-1, 1]; visible pixels are those of x.
+            Images [N, num, H, W, C] in [-1, 1], whose visible pixels are those of x.
         """
         arrays.check_count(num)
         x = arrays.images(x, self.image_shape)
@@ -178,19 +179,20 @@ class TrainedModel:
     def interpolate(
         self, x1: np.ndarray, x2: np.ndarray, num: int, seed: int = 0
     ) -> np.ndarray:
-        """Images between the reconstructions of x1 and of x2.
+        """Returns images between the reconstructions of x1 and of x2.
 
-        The way from z1 to z2 goes along the sphere of directions, and evenly from ‖z1‖ to ‖z2‖: a
-        Gaussian vector has about the norm sqrt(d), which a straight line would leave. Where the
-        prior is a flow, it is the base vectors f^-1(z) that go so, and f maps them back.
+        The path from z1 to z2 turns the direction along a great circle and changes the norm
+        linearly. Gaussian vectors have norms of about sqrt(d), and a straight line would pass
+        through smaller ones. If the prior is a flow, the path runs between the base vectors
+        f^-1(z), and f maps it back.
 
         Args:
-            x1, x2: as many images each, [N, H, W, C].
-            num: images of each way, both ends included, so at least 2.
-            seed: of the chains.
+            x1, x2: images, N of each, [N, H, W, C].
+            num: the number of images per path, including both ends; at least 2.
+            seed: seeds the chains.
 
         Returns:
-            [N, num, H, W, C] in [-1, 1].
+            Images [N, num, H, W, C] in [-1, 1].
         """
         arrays.check_count(num, least=2)
         x1, x2 = (arrays.images(x, self.image_shape) for x in (x1, x2))
@@ -203,18 +205,18 @@ class TrainedModel:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
+        """The shape (H, W, C) of one image."""
         side = self.config.data.image_size
         return side, side, self.config.data.channels
 
     @property
     def masked_inference(self) -> Any:
-        """How z is inferred from incomplete images (see `Programs`)."""
+        """The method that infers z from incomplete images (see `Programs`)."""
         return self._programs.masked_inference
 
     @property
     def caveat(self) -> dict[str, str]:
-        """What a report on incomplete images has to say of the model; {} where nothing."""
+        """The caveat that reports on incomplete images carry; {} if there is none."""
         if not self.config.data.mask or self.model.inference.takes_masks:
             return {}
         return {
@@ -223,14 +225,14 @@ class TrainedModel:
         }
 
     def decode(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """The images g(z), [N, H, W, C] in [-1, 1], of latent vectors [N, d]."""
+        """Returns the images g(z), [N, H, W, C] in [-1, 1], of latent vectors [N, d]."""
         z = arrays.latents(z, self.config.model.latent_dim)
         return self._map(self._programs.decode, z, batch_size)
 
     def log_prior(self, z: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """log p(z) in nats, [N], of latent vectors [N, d]; Eq. 5.
+        """Returns log p(z) in nats, [N], of latent vectors [N, d] (Eq. 5).
 
-        Up to a constant for an energy prior.
+        With an energy prior it is known up to a constant.
         """
         self._check_prior()
         z = arrays.latents(z, self.config.model.latent_dim)
@@ -247,12 +249,12 @@ class TrainedModel:
     def _map(
         self, function: Any, examples: Any, batch_size: int | None = None, what: str = ""
     ) -> Any:
-        """A compiled function of many examples, with a progress bar where it has a name."""
+        """Applies a compiled function to all examples; `what` names the progress bar, if any."""
         total = len(jax.tree.leaves(examples)[0])
         if batch_size is None:
             batch_size = SMALL_BATCH_SIZE if total <= SMALL_BATCH_SIZE else BATCH_SIZE
         batches = sharding.map_over_examples(function, self._parameters, examples, batch_size)
-        # The bar of one batch would stand still.
+        # With a single batch, a bar would only jump from 0 to 100 %.
         shows_progress = what and total > batch_size
         return _concatenate(_progress(batches, total, what) if shows_progress else batches)
 
@@ -262,10 +264,10 @@ class TrainedModel:
         examples: Example,
         batch_size: int | None = None,
     ) -> Any:
-        """What a function of (prepared parameters, example) gives for N examples, [N, ...] each.
+        """Applies a function of (prepared parameters, example) to N examples; [N, ...] each.
 
-        For tasks that need more than this class has: they are vectorised, compiled and spread over
-        the devices like all else.
+        This is for tasks that need more than the other methods offer. The function is vectorised,
+        compiled and spread over the devices as theirs are.
         """
 
         def prepared(parameters, example):
@@ -275,7 +277,7 @@ class TrainedModel:
 
 
 def _progress(batches: Any, total: int, what: str) -> Any:
-    """Passes batches on under a progress bar, which stays silent where it is quickly done."""
+    """Passes batches on under a progress bar, which appears only if the work takes a while."""
     with tqdm(total=total, desc=what, unit="image", delay=3, leave=False) as bar:
         for batch in batches:
             yield batch

@@ -1,4 +1,4 @@
-"""What a trained model accepts as images, masks and latent vectors: checked, in one type each."""
+"""Checks the images, masks and latent vectors given to a trained model and converts their types."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from lfbm_jax.errors import UserError
 
 
 def images(x: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images [N, *shape]: uint8 as they are, floats in [-1, 1] in the default floating type.
+    """Returns images [N, *shape]: uint8 unchanged, floats in JAX's default floating type.
 
     Raises:
-        UserError: another shape or type, a value that is not finite or outside of [-1, 1].
+        UserError: the shape or type is another, or a float is not finite or outside [-1, 1].
     """
     x = np.asarray(x)
     if x.shape[1:] != shape or not x.size:
@@ -24,7 +24,7 @@ def images(x: Any, shape: tuple[int, int, int]) -> np.ndarray:
         return x
     if not np.issubdtype(x.dtype, np.floating):
         raise UserError(f"images of type {x.dtype}: give uint8, or floats in [-1, 1]")
-    low, high = x.min(), x.max()  # NaN where there is one.
+    low, high = x.min(), x.max()  # NaN if any value is NaN.
     if not np.isfinite([low, high]).all():
         raise UserError("images with NaN or infinity: give finite values in [-1, 1]")
     if low < -1 or high > 1:
@@ -36,15 +36,15 @@ def images(x: Any, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def masks(mask: Any, count: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """Masks uint8 [count, H, W, 1], 1 where a pixel is visible.
+    """Returns masks, uint8 [count, H, W, 1], which are 1 where a pixel is visible.
 
     Args:
         mask: zeros and ones, [H, W] for all images or [count, H, W]; a last axis of 1 may follow.
-        count: how many images there are.
-        shape: theirs.
+        count: the number of images.
+        shape: the shape (H, W, C) of an image.
 
     Raises:
-        UserError: another shape, other values, or an image of which no pixel is visible.
+        UserError: the shape or the values are others, or an image has no visible pixel.
     """
     mask = np.asarray(mask)
     size = shape[:2]
@@ -63,7 +63,7 @@ def masks(mask: Any, count: int, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def latents(z: Any, latent_dim: int) -> np.ndarray:
-    """Latent vectors [N, latent_dim] in the default floating type; UserError for anything else."""
+    """Returns latent vectors [N, latent_dim] in the default floating type, or raises UserError."""
     z = np.asarray(z)
     if z.ndim != 2 or z.shape[1] != latent_dim or not len(z):
         raise UserError(f"latent vectors of shape {z.shape}: the model's are (N, {latent_dim})")

@@ -1,20 +1,20 @@
-"""The way from one latent vector to another."""
+"""Interpolates between two latent vectors."""
 
 import jax
 import jax.numpy as jnp
 
 from lfbm_jax.layers import precision
 
-SMALLEST_ANGLE = 1e-3  # radians; below, two directions are treated as parallel
+SMALLEST_ANGLE = 1e-3  # In radians. Directions closer than this are treated as parallel.
 
 
 @precision.full
 def between(start: jax.Array, end: jax.Array, fraction: jax.Array) -> jax.Array:
-    """The vector [d] at a fraction of the way that `TrainedModel.interpolate` describes."""
+    """The vector [d] at a fraction of the path that `TrainedModel.interpolate` describes."""
     norms = jnp.linalg.norm(start), jnp.linalg.norm(end)
     directions = start / norms[0], end / norms[1]
     angle = jnp.arccos(jnp.clip(jnp.dot(*directions), -1, 1))
-    # Almost parallel vectors: sin(a t) / sin(a) is t.
+    # For almost parallel vectors, sin(a t) / sin(a) tends to t.
     parallel = angle < SMALLEST_ANGLE
     sine = jnp.sin(jnp.where(parallel, 1, angle))
     weights = (

@@ -1,4 +1,4 @@
-"""What a trained model computes, as compiled functions."""
+"""The compiled functions of a trained model."""
 
 import functools
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from lfbm_jax.trained.interpolation import between
 
 
 class Samples(NamedTuple):
-    """N ancestral samples; NumPy arrays.
+    """N ancestral samples, as NumPy arrays.
 
     Attributes:
         z: latent vectors, [N, d].
@@ -28,13 +28,14 @@ class Samples(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """What inference found for N images; NumPy arrays.
+    """The latent vectors inferred from N images and what follows from them, as NumPy arrays.
 
     Attributes:
         z: latent vectors, [N, d].
         reconstruction: g(z) in [-1, 1], [N, H, W, C].
-        log_p_z, log_p_x_given_z: in nats, [N]; log_p_z up to a constant for an energy prior.
-        info: the method's diagnostics, each [N].
+        log_p_z, log_p_x_given_z: in nats, [N]. With an energy prior, log_p_z is known up to a
+            constant.
+        info: the diagnostics of the inference method, each [N].
     """
 
     z: np.ndarray
@@ -47,7 +48,7 @@ class Inferred(NamedTuple):
 class Programs:
     """Functions of (..., parameters, examples of all devices), compiled on their first use.
 
-    They hold no parameters, so that one instance serves a model throughout its training.
+    The functions hold no parameters, so one instance serves a model throughout its training.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, model: Model):
@@ -56,10 +57,10 @@ class Programs:
 
     @property
     def masked_inference(self) -> Any:
-        """How z is inferred from incomplete images: by eval_inference where that is able to.
+        """The method that infers z from incomplete images: eval_inference, if it takes masks.
 
-        Else, as for an encoder, by `masked_inference` of the config: the Langevin dynamics that the
-        prior and the generator define (section 4.3).
+        If it does not (an encoder, say), the method is the config's `masked_inference`: Langevin
+        dynamics defined by the prior and the generator (section 4.3).
         """
         if self._model.eval_inference.takes_masks:
             return self._model.eval_inference
@@ -128,6 +129,6 @@ class Programs:
         return self.on_devices(infer, in_axes=(None, None, None, 0))
 
     def on_devices(self, one_example: Any, in_axes: tuple = (None, 0)) -> Any:
-        """Vectorised over a device's examples (the last argument), then mapped over devices."""
+        """Vectorises over a device's examples (the last argument), then maps over devices."""
         precise = precision.of_networks(self._config)(one_example)
         return sharding.on_every_device(jax.vmap(precise, in_axes=in_axes), in_axes)
