@@ -1,10 +1,13 @@
 """Bounds of a chain's density against the exact divergence of two Gaussians."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from lfbm_jax.inference.langevin import Inference
+from lfbm_jax.metrics import chain_density
 from lfbm_jax.metrics.chain_density import chain_densities
 from lfbm_jax.model import Parameters
 from tests.linear_gaussian import chain_gaps, linear_model, log_evidence, posterior
@@ -17,6 +20,17 @@ NUM_STEPS = (1, 3, 6, 40)  # Gaps of 3.3, 1.3, 0.4 and none: one step more or le
 def _float64():
     with jax.enable_x64(True):
         yield
+
+
+def test_bounds_of_a_few_chains_are_their_definitions():
+    """log-densities of each z under the mixture of the others' last steps, and of all of them."""
+    z, mean = np.random.default_rng(0).normal(size=(2, 4, D))
+    components = scipy.stats.norm.pdf(z[:, None], mean, STEP).prod(axis=2)
+    of_all = np.log(components.mean(axis=1)).mean()
+    np.fill_diagonal(components, 0)
+    of_others = np.log(components.sum(axis=1) / 3).mean()
+    found = chain_density._mixture(jnp.asarray(z), jnp.asarray(mean), STEP)
+    np.testing.assert_allclose(found, [of_others, of_all], rtol=1e-13)
 
 
 def test_bounds_enclose_the_exact_gap():

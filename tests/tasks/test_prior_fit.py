@@ -25,6 +25,28 @@ class Reads(base.Inference):
         return Posterior(z, 0.0 * z[0], {})
 
 
+class Draws(base.Inference):
+    """An inference double: z is noise, drawn from the key."""
+
+    def infer(self, phi, key, example, log_joint, start=None):
+        z = jax.random.normal(key, (2,))
+        return Posterior(z, 0.0 * z[0], {})
+
+
+def test_every_image_has_its_own_chain_whichever_chunk_it_is_in():
+    config = small_config()
+    config.data.update({"image_size": 2, "channels": 1})
+    config.model.latent_dim = 2
+    config.task.prior_fit.update({"num_images": 0, "batch_size": 3})
+    model = linear_model(2, (2, 2, 1), 1.0, Draws(2), Draws(2))
+    beta = {"matrix": np.zeros((4, 2)), "bias": np.zeros(4)}
+    trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+    images = np.zeros((7, 2, 2, 1), np.uint8)
+    found = prior_fit._inferred(trained, Split(images, None), config, 4)
+    assert len(np.unique(found)) == 14
+    np.testing.assert_array_equal(found, trained.infer(images, 4, 3, training_settings=True).z)
+
+
 def test_figures_of_the_task(tmp_path):
     """Latent vectors that are known, of an oblique distribution, far from N(0, I)."""
     random = np.random.default_rng(0)
