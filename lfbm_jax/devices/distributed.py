@@ -1,8 +1,8 @@
-"""Several processes, on one host or on many, that train one model together (`jax.distributed`).
+"""Coordinates several processes, on one or many hosts, that train one model (`jax.distributed`).
 
-All run the same program, each on its own devices and its own share of every batch. The first one
-alone reads and writes the work directory and sends the others what it read, so that they need no
-file system in common.
+All run the same program, each on its own devices and its own share of every batch. Only the first
+process reads and writes the work directory. It sends the others what it has read, so no shared file
+system is needed.
 """
 
 import collections
@@ -21,12 +21,12 @@ from jax.experimental import multihost_utils
 from lfbm_jax.devices import rendezvous
 from lfbm_jax.errors import UserError
 
-# A process that is not heard of for so long is taken for dead, and all others end.
+# A process that has been silent for this long is considered dead, and all others end.
 HEARTBEAT_SECONDS = 20
 SHUTDOWN_SECONDS = 20
-WAIT_SECONDS = 300.0  # for processes that are still to come
+WAIT_SECONDS = 300.0  # How long to wait for processes that have not joined yet.
 MESSAGE_BYTES = 1000
-LOST = 1  # exit status
+LOST = 1  # The exit status of a process that has lost another one.
 
 T = TypeVar("T")
 
@@ -37,17 +37,18 @@ def initialize(
     process_id: int | None = None,
     wait_seconds: float = WAIT_SECONDS,
 ) -> None:
-    """Joins the other processes of a run; must come before anything is computed.
+    """Joins the other processes of a run. Must be called before anything is computed.
 
     Args:
-        coordinator: host:port where process 0 may be reached; "auto" where JAX finds out by itself
-            (SLURM, Open MPI, Kubernetes, Cloud TPU); None for a single process.
-        num_processes, process_id: how many there are and which this is, from 0 on; None to ask
-            the launcher.
-        wait_seconds: how long to wait for the others.
+        coordinator: HOST:PORT of process 0; "auto" to let JAX ask the launcher (SLURM, Open MPI,
+            Kubernetes, Cloud TPU); None for a single process.
+        num_processes: the number of processes; None to ask the launcher.
+        process_id: the number of this process, counted from 0; None to ask the launcher.
+        wait_seconds: how long to wait for the others, in seconds.
 
     Raises:
-        UserError: the others do not come, or have another number of devices.
+        UserError: the arguments do not fit together, the others do not join in time, or the
+            processes have different numbers of devices.
     """
     field = f"--coordinator={coordinator}"
     if coordinator is None:
@@ -56,12 +57,12 @@ def initialize(
         return
     if coordinator != "auto" and not coordinator.rpartition(":")[2].isdigit():
         raise UserError(f"{field}: use HOST:PORT, or auto under SLURM, Open MPI or on TPUs")
-    # JAX's own way of noticing SIGTERM would take the signal from the training loop.
+    # JAX's own handler of SIGTERM would take the signal away from the training loop.
     jax.config.update("jax_enable_preemption_service", False)
     known = coordinator != "auto" and num_processes is not None and process_id is not None
     if known and 1 < num_processes and process_id < num_processes:
         rendezvous.meet(coordinator, num_processes, process_id, wait_seconds)
-        wait_seconds = max(wait_seconds, WAIT_SECONDS)  # All are there: JAX gets time to connect.
+        wait_seconds = max(wait_seconds, WAIT_SECONDS)  # All have come: leave JAX time to connect.
     elif coordinator == "auto":
         print(f"{field}: waits for all processes that the launcher has started, at most"
               f" {wait_seconds:g} s", file=sys.stderr, flush=True)
@@ -93,16 +94,16 @@ def is_first() -> bool:
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers that the processes give; all of them have to call this."""
+    """The largest of the processes' numbers. All processes must call this."""
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def everywhere(function: Callable[[], T]) -> T:
-    """function() in every process; where it fails in one of them, it fails in all.
+    """Calls a function in every process. If it fails in one of them, it fails in all.
 
-    Without that the others would wait for the failed one in their next exchange.
+    Otherwise the others would wait for the failed process in their next exchange.
     """
     if jax.process_count() == 1:
         return function()
@@ -121,16 +122,16 @@ def everywhere(function: Callable[[], T]) -> T:
 
 
 def first_before_others(function: Callable[[], T]) -> T:
-    """function() in every process, once the first one is through: they find what it left."""
+    """Calls a function in the first process, then in all, which find the files of that call."""
     everywhere(lambda: function() if is_first() else None)
     return everywhere(function)
 
 
 def from_first(function: Callable[[], T | None], like: T) -> T | None:
-    """What function() gives in the first process, in all of them; the others do not call it.
+    """Calls a function in the first process only and returns its result in all of them.
 
     Args:
-        function: gives a pytree of arrays, or None.
+        function: returns a pytree of arrays, or None.
         like: a pytree of the same structure, shapes and types; its values are not used.
     """
     if jax.process_count() == 1:
@@ -144,10 +145,11 @@ def from_first(function: Callable[[], T | None], like: T) -> T | None:
 
 @contextlib.contextmanager
 def own_folder(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Where this process writes: the work directory, or for all but the first a temporary folder.
+    """Yields the folder that this process writes to.
 
-    What all processes would write is the same; theirs is removed at the end. When left without an
-    error, waits for the others.
+    For the first process this is the work directory. All others would write the same files, so each
+    gets a temporary folder, which is removed at the end. If the block ends without an error, waits
+    for the other processes.
     """
     if is_first():
         yield workdir
@@ -159,9 +161,9 @@ def own_folder(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def noticing_losses() -> Iterator[None]:
-    """Ends this process with one line where an exchange fails because another process has ended.
+    """Ends this process with one line if an exchange fails because another process has ended.
 
-    Where the exchange waits instead of failing, JAX ends this process after HEARTBEAT_SECONDS.
+    If the exchange hangs instead of failing, JAX ends this process after HEARTBEAT_SECONDS.
     """
     try:
         yield
@@ -176,11 +178,11 @@ def noticing_losses() -> Iterator[None]:
             flush=True,
         )
         sys.stdout.flush()
-        os._exit(LOST)  # The usual end would wait for the others.
+        os._exit(LOST)  # A normal exit would wait for the others.
 
 
 def _gather_texts(text: str) -> list[str]:
-    """The text of every process, cut to MESSAGE_BYTES."""
+    """Gathers the texts of all processes, each cut to MESSAGE_BYTES."""
     padded = text.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0")
     rows: Any = multihost_utils.process_allgather(np.frombuffer(padded, np.uint8))
     return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in rows]

@@ -1,14 +1,14 @@
-"""The memory of this process, as opposed to a device's."""
+"""The memory of this process, as opposed to that of a device."""
 
 import contextlib
 import ctypes
 
 
 def release() -> None:
-    """Gives memory that is no longer in use back to the system, where its C library can (glibc).
+    """Returns unused memory to the system, if the C library can do so (glibc).
 
     Compiling a training step on a CPU takes hundreds of megabytes for a few seconds, which the
-    process would keep otherwise.
+    process would otherwise keep.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,8 @@
-"""Processes of one run find each other, or learn who is missing, before JAX connects them.
+"""Waits until all processes of a run have started, or tells which are missing.
 
-JAX's own client aborts the process where the others do not come. Here process 0 listens at the
-coordinator's address until the others have told their numbers, answers, and frees the port again.
+This comes before JAX connects the processes, because JAX's own client aborts the process if others
+are missing. Process 0 listens at the coordinator's address until the others have sent their
+numbers. Then it answers each of them and frees the port.
 """
 
 import contextlib
@@ -14,22 +15,23 @@ from lfbm_jax.errors import UserError
 
 RETRY_SECONDS = 0.2
 CONNECT_SECONDS = 2.0
-# Process 0 may have been started later: its answer is waited for beyond one's own time.
+# Process 0 may have started later, so the others wait for its answer beyond their own deadline.
 GRACE_SECONDS = 5.0
 COME = b"come\n"
 
 
 def meet(address: str, num_processes: int, process_id: int, seconds: float) -> None:
-    """Returns once all processes are there.
+    """Returns once all processes have started.
 
     Args:
         address: HOST:PORT of process 0.
-        num_processes: how many they are.
-        process_id: which this is.
-        seconds: how long to wait for the others.
+        num_processes: the number of processes.
+        process_id: the number of this process, counted from 0.
+        seconds: how long to wait for the others, in seconds.
 
     Raises:
-        UserError: some did not come; it names them.
+        UserError: some processes did not come; the message names them. Or process 0 cannot listen
+            at the port.
     """
     others = [other for other in range(num_processes) if other != process_id]
     awaited = others if process_id == 0 else [0]
@@ -53,7 +55,7 @@ def meet(address: str, num_processes: int, process_id: int, seconds: float) -> N
 
 
 def _receive(port: int, others: list[int], deadline: float) -> list[int]:
-    """Process 0: hears of the others and tells them the outcome; who is missing."""
+    """Runs in process 0: waits for the others, tells them who is missing, and returns that too."""
     came: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
         try:
@@ -65,7 +67,7 @@ def _receive(port: int, others: list[int], deadline: float) -> list[int]:
             ) from error
         while len(came) < len(others) and time.monotonic() < deadline:
             listener.settimeout(max(0.01, deadline - time.monotonic()))
-            # Whoever else looks at the port, as monitors do, may send anything and hang up.
+            # Other programs, such as monitors, may connect, send anything and hang up.
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 connection = stack.enter_context(listener.accept()[0])
                 connection.settimeout(GRACE_SECONDS)
@@ -81,7 +83,7 @@ def _receive(port: int, others: list[int], deadline: float) -> list[int]:
 
 
 def _report(host: str, port: int, process_id: int, deadline: float) -> list[int]:
-    """Another process: tells process 0 its number and hears the outcome; who is missing."""
+    """Runs in the others: sends process 0 their number, and returns who is missing."""
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:

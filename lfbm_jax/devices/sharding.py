@@ -1,17 +1,17 @@
-"""Spreading examples over devices with `pmap`, and parameters to all of them.
+"""Shards examples over devices with `pmap`, and replicates parameters to all of them.
 
-With several processes, one call spans the devices of all of them: each process gives and gets the
-rows of its own devices.
+With several processes, one call spans the devices of all of them. Each process passes in and gets
+back the rows of its own devices.
 
-JAX maintains `pmap` as a layer over `jit` and `shard_map` and advises new code to use these. No
-other module of the package calls it: elsewhere a mapped function is what `on_every_device` returns,
-its arguments and results have a leading axis of this process's devices, and its body sees them
-without it. So the exchange takes place here alone: `on_every_device` would wrap the body in
-`shard_map` over a mesh of all devices, drop and restore the leading axis, and make arrays of all
-processes from this process's rows and back; `compile_ahead` would lose its exception. A test trains
-through such a form. `pmap` converts so at every call, between several processes only: for the 64
-arrays of SVHN's state on 2 x 4 simulated devices that took half a millisecond of a call's 1.3 ms,
-where a call is twenty training steps.
+JAX maintains `pmap` as a layer over `jit` and `shard_map` and advises new code to use these two. No
+other module of the package calls `pmap`. Elsewhere a mapped function is what `on_every_device`
+returns: its arguments and results have a leading axis of this process's devices, and its body sees
+them without this axis. So a move to `shard_map` would change this module alone. `on_every_device`
+would wrap the body in `shard_map` over a mesh of all devices, drop and restore the leading axis,
+and convert between this process's rows and arrays that span all processes. `compile_ahead` would
+lose its exception. A test trains through such a version. With several processes, `pmap` makes this
+conversion in every call: for the 64 arrays of SVHN's state on 2 x 4 simulated devices it took
+0.5 ms of the 1.3 ms of a call, which makes twenty training steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +27,13 @@ MEMORY_FOR_DATA = 0.25
 
 
 def replicate(tree: Any) -> Any:
-    """Copies of arrays on every device of this process, laid out as mapped functions return them.
+    """Copies arrays to every device of this process, in the layout that mapped functions return.
 
-    Giving them this layout from the first call on saves compiling that call a second time.
+    With this layout from the first call on, nothing is compiled a second time.
     """
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
     layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    # A copy, never an alias: mapped updates donate their state.
+    # A copy, never an alias, because mapped updates donate their state.
     return jax.tree.map(lambda leaf: jax.device_put(jnp.array(leaf), layout), tree)
 
 
@@ -44,15 +44,15 @@ def on_every_device(
     donate_argnums: Sequence[int] = (),
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., Any]:
-    """`function`, compiled to run on all devices at once, each with its own rows of the arguments.
+    """Compiles a function to run on all devices at once, each with its own rows of the arguments.
 
     Args:
         function: sees one device's part, and may reduce over the axis `AXIS`.
-        in_axes: for every argument 0 where the devices are its leading axis, or None where all of
-            them get the same; or a tree of these.
-        out_axes: likewise for the results, which are all the same where it is None.
-        donate_argnums: arguments whose memory the results may take.
-        devices: which ones, at most as many as the leading axis is long; None for all.
+        in_axes: for each argument, 0 if its leading axis is that of the devices, or None if all
+            devices get the same; or a tree of these.
+        out_axes: likewise for the results; None for a result that is the same on all devices.
+        donate_argnums: the arguments whose memory may be reused for the results.
+        devices: the devices to use, at most as many as the leading axis is long; None for all.
     """
     return jax.pmap(
         function,
@@ -65,18 +65,18 @@ def on_every_device(
 
 
 def compile_ahead(mapped: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """`on_every_device`'s function, compiled for arguments of these shapes before its first call.
+    """Compiles a function of `on_every_device` for these arguments before its first call.
 
-    With several processes it is compiled at its first call after all: what `pmap` compiles ahead
-    takes arrays of all processes, not of this one.
+    With several processes it is still compiled at its first call, because a function that `pmap`
+    compiles ahead takes arrays that span all processes, not the rows of this one.
     """
     return mapped if jax.process_count() > 1 else mapped.lower(*arguments).compile()
 
 
 def has_room_for(size: int) -> bool:
-    """Whether an accelerator can keep `size` bytes of data and a model beside it.
+    """Whether the accelerator has room for `size` bytes of data beside a model.
 
-    False on a CPU, whose memory the data would only fill a second time.
+    False on a CPU, where the data would only take up memory twice.
     """
     device = jax.local_devices()[0]
     memory = device.memory_stats() if device.platform != "cpu" else None
@@ -84,17 +84,17 @@ def has_room_for(size: int) -> bool:
 
 
 def shard_size(batch_size: int, num_devices: int | None = None) -> int:
-    """How many examples of a batch one of the devices gets; the last ones may get padding.
+    """The number of examples of a batch per device; the last devices may get padding.
 
     Args:
-        batch_size: examples in the batch.
-        num_devices: how many share it; None for all there are.
+        batch_size: the number of examples in the batch.
+        num_devices: the number of devices that share the batch; None for all devices.
     """
     return -(-batch_size // (num_devices or jax.device_count()))
 
 
 def own_devices() -> slice:
-    """Which of all devices, in the order of a batch's leading axis, are this process's."""
+    """The devices of this process, as a slice of the leading axis of a batch over all devices."""
     count = jax.local_device_count()
     return slice(jax.process_index() * count, (jax.process_index() + 1) * count)
 
@@ -104,19 +104,19 @@ def map_over_examples(
 ) -> Iterator[Any]:
     """Runs a compiled function over many examples, batch by batch, on all devices.
 
-    Every call has the same shapes, so that nothing is compiled twice: what is missing in the last
-    batch is filled with copies of its first example, whose results are dropped. Of several
-    processes each computes its share, and all get all results.
+    All calls have the same shapes, so nothing is compiled twice: the last batch is padded with
+    copies of its first example, whose results are dropped. If there are several processes, each
+    computes its share, and all of them get all results.
 
     Args:
-        function: of `on_every_device`, (shared, examples with leading axes [devices, shard]) ->
-            results with the same leading axes.
-        shared: its first argument, the same for all.
+        function: a function of `on_every_device`, (shared, examples with leading axes
+            [devices, shard]) -> results with the same leading axes.
+        shared: the first argument of the function, the same in all calls.
         examples: a pytree of NumPy arrays with a leading axis of N examples.
-        batch_size: examples a call; rounded up to a multiple of the device count.
+        batch_size: the number of examples per call, rounded up to a multiple of the device count.
 
     Yields:
-        Results as NumPy arrays with a leading axis; over all batches N of them, in order.
+        For each batch, the results in order, as NumPy arrays with a leading axis of its examples.
     """
     total = len(jax.tree.leaves(examples)[0])
     devices, shard = jax.device_count(), shard_size(batch_size)
