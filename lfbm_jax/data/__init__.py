@@ -1,4 +1,4 @@
-"""Data sources: each module of this folder but `base` is one; nothing lists them."""
+"""The data sources. Each module of this folder except `base` is one; no list names them."""
 
 import importlib
 import pkgutil
@@ -14,12 +14,13 @@ __all__ = ["Cache", "Split", "prepare", "sources"]
 
 
 def prepare(data: Any) -> Cache:
-    """The memory-mapped images of a config's `data` section, prepared now if they were not yet.
+    """Returns the memory-mapped images of a config's `data` section, preparing them if necessary.
 
     The splits are those that the section asks for (see `selection.select`).
 
     Raises:
-        UserError: a value makes no sense, or the source cannot be read or the cache not written.
+        UserError: a value makes no sense, the source cannot be read, or the cache cannot be
+            written.
     """
     Fit.of(data)  # Raises.
     if data.mask:
@@ -34,5 +35,5 @@ def prepare(data: Any) -> Cache:
 
 
 def sources() -> list[str]:
-    """The names of the data sources: all modules of this folder but `base`."""
+    """The names of the data sources: all modules of this folder except `base`."""
     return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"base"})

@@ -8,18 +8,18 @@ from lfbm_jax.images.cache import Cache
 
 
 class Source(Protocol):
-    """A module that reads images wherever they are and hands them to `images.cache.fill`."""
+    """A module that reads images of one kind and hands them to `images.cache.fill`."""
 
     def prepare(self, data: ml_collections.ConfigDict) -> Cache:
-        """The memory-mapped images, prepared now if they were not yet.
+        """Returns the memory-mapped images, preparing them if necessary.
 
         Args:
             data: the config's section `data`, locked.
 
         Returns:
-            Images [N, H, W, C] uint8 of the size that the section asks for and, where they are
-            known, labels [N]; the cache lies outside `data.dir`.
+            Images, uint8 [N, H, W, C], of the size that the section asks for, and labels [N] if
+            they are known. The cache lies outside `data.dir`.
 
         Raises:
-            UserError: a file or a setting is not as needed; one line that names all of them.
+            UserError: files or settings are not as needed; one line names all of them.
         """

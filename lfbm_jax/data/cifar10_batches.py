@@ -18,7 +18,7 @@ from lfbm_jax.images import cache
 from lfbm_jax.images.resize import Fit
 
 FOLDER = "cifar-10-batches-py"
-# as published in torchvision's `datasets/cifar.py`
+# As published in `datasets/cifar.py` of torchvision.
 MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",

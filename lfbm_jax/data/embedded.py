@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships: nothing to download.
+"""Reads the handwritten digits that scikit-learn ships; nothing is downloaded.
 
 1,797 scans of 8 x 8 pixels with 17 grey levels, a part of the UCI set "Optical Recognition of
 Handwritten Digits" (Alpaydin and Kaynak, 1998). They have no test split of their own.
@@ -14,11 +14,11 @@ from sklearn.datasets import load_digits
 from lfbm_jax.images import cache
 from lfbm_jax.images.resize import Fit
 
-LEVELS = 16  # The brightest of the grey levels 0 ... 16.
+LEVELS = 16  # The brightest of the grey levels 0 to 16.
 
 
 def prepare(data: Any) -> cache.Cache:
-    """The cache of the digits; UserError where the config asks for colour or larger images."""
+    """Returns the cache of the digits. UserError if the config asks for colour or larger images."""
     return cache.fill(data, files=(), read=lambda: _read(data))
 
 

@@ -1,7 +1,7 @@
-"""Folders with the four IDX files of MNIST and its kin, compressed with gzip or not.
+"""Reads the four IDX files of MNIST and similar data sets, compressed with gzip or not.
 
-The format (LeCun, Cortes and Burges): big-endian 32-bit numbers, first a magic number (2051 for
-images, 2049 for labels), the count and, for images, height and width; then one byte a value.
+The format (LeCun, Cortes and Burges): big-endian 32-bit numbers, namely a magic number (2051 for
+images, 2049 for labels), the count and, for images, height and width; then one byte per value.
 """
 
 import contextlib
@@ -22,16 +22,17 @@ from lfbm_jax.files import web_page
 from lfbm_jax.images import cache
 from lfbm_jax.images.resize import Fit
 
-SPLITS = {"train": "train", "test": "t10k"}  # split -> how its files begin
+SPLITS = {"train": "train", "test": "t10k"}  # split -> the prefix of its file names
 MAGIC = {"images": 2051, "labels": 2049}
 DIMENSIONS = {"images": 3, "labels": 1}
 
 
 def prepare(data: Any) -> cache.Cache:
-    """The cache of the IDX files in `data.dir`; where that is empty, TFDS gets `data.name`.
+    """Returns the cache of the IDX files in `data.dir`, or of TFDS's `data.name` if that is empty.
 
     Raises:
-        UserError: a file is missing, truncated or no IDX file; images are not grey or too small.
+        UserError: a file is missing, truncated or not an IDX file, or the images do not suit the
+            config (see `resize.Fit`).
     """
     if not data.dir:
         return tfds.prepare(data)
@@ -40,7 +41,7 @@ def prepare(data: Any) -> cache.Cache:
 
 
 def _find(data: Any) -> dict[tuple[str, str], Path]:
-    """(split, "images" or "labels") -> file."""
+    """Finds the file for each pair (split, "images" or "labels")."""
     folder = cache.folder(data.dir)
     if not folder.is_dir():
         raise UserError(f"data.dir={data.dir!r} is no folder: name the one with the IDX files")
@@ -83,7 +84,7 @@ def _labels(path: Path) -> bytes:
 
 
 def _images(path: Path, count: int) -> Iterator[np.ndarray]:
-    """Yields uint8 [height, width], one by one: the whole file need not fit in memory."""
+    """Yields images, uint8 [height, width], one by one, so the file need not fit in memory."""
     with _opened(path) as file:
         images, height, width = _dimensions(file, path, "images")
         if images != count:
@@ -97,7 +98,7 @@ def _images(path: Path, count: int) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's content, decompressed; failures to read it become a UserError."""
+    """Opens a file for reading its decompressed content; read failures become a UserError."""
     try:
         if web_page.is_web_page(path):
             raise UserError(f"{path} is a web page, not an IDX file: fetch it again")
@@ -130,6 +131,6 @@ def _take(file: BinaryIO, path: Path, count: int) -> bytes:
 
 
 def _expect_end(file: BinaryIO, path: Path) -> None:
-    """Also makes gzip compare its checksum, which it does at the end."""
+    """Raises a UserError if bytes follow. Reading to the end also makes gzip check its checksum."""
     if file.read(1):
         raise UserError(f"{path} is longer than its header says: fetch it again")

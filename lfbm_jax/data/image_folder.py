@@ -1,15 +1,16 @@
-"""Folders and archives of images: JPEG, PNG and WebP.
+"""Reads folders and archives of images: JPEG, PNG and WebP.
 
     <split>/<class>/*.jpg    or    <split>/*.jpg    with the splits train and test
     <class>/*.jpg            or    *.jpg
 
-Beside train, a folder val, valid or validation is the test split where there is no test, and is
-left out where there is. Folders above all these are ignored. `files.members` says what an archive
-may be. Images are sorted by path, numbers in it by value; a label is the place of the class's name
-among the sorted names.
+A folder val, valid or validation is the test split if there is a train but no test folder, and is
+left out if there is a test folder. Folders above all these are ignored. `files.members` lists the
+kinds of archives. Images are sorted by path, with numbers in it sorted by value. A label is the
+position of the class among the sorted class names.
 
-Images are stored upright, as EXIF's orientation says; of an animation, the first frame is. Files
-that are left out are counted by kind in one line; all that cannot be used are in one message.
+Images are turned upright, as their EXIF orientation says. Of an animation, the first frame is
+stored. Files that are left out are counted by kind in one line. All images that cannot be used are
+reported in one message.
 """
 
 import collections
@@ -29,13 +30,14 @@ from lfbm_jax.images.resize import Fit
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS = ("train", "test")
 VALIDATION = ("val", "valid", "validation")
-UNUSED = "unused"  # the split of validation images where there are test images
+UNUSED = "unused"  # The split of validation images if there are test images.
 
 
 def prepare(data: Any) -> cache.Cache:
-    """The cache of the images in `data.dir`: a folder, an archive, or a folder with one archive.
+    """Returns the cache of the images in `data.dir`.
 
-    Without `data.crop` all images must be square and of one size.
+    This is a folder of images, an archive, or a folder with one archive. Without `data.crop`, all
+    images must be square and of one size.
 
     Raises:
         UserError: there are no images, some cannot be read or do not suit the config (see
@@ -60,7 +62,7 @@ def prepare(data: Any) -> cache.Cache:
 
 
 def _only_archive(data: Any, folder: Path, listed: list[Member]) -> Path:
-    """The one archive of a folder without images."""
+    """Returns the only archive of a folder without images, or raises a UserError."""
     paths = [folder / member.name for member in listed if "/" not in member.name]
     archives = [path for path in paths if members.archive_kind(path)]
     if len(archives) != 1:
@@ -73,7 +75,7 @@ def _only_archive(data: Any, folder: Path, listed: list[Member]) -> Path:
 
 
 def _left_out(member: Member) -> str:
-    """The kind of a file that is left out; "" for an image that is read."""
+    """Returns the kind of a file that is left out, or "" for an image that is read."""
     *folders, file = parts = PurePosixPath(member.name).parts
     if "__MACOSX" in folders or any(part.startswith(".") for part in parts):
         return "hidden"
@@ -83,7 +85,7 @@ def _left_out(member: Member) -> str:
 
 
 def _counted(kinds: Iterable[str]) -> str:
-    """As in "2 .gif, 1 .txt", the most frequent first."""
+    """Counts kinds as in "2 .gif, 1 .txt", with the most frequent first."""
     return ", ".join(f"{count} {kind}" for kind, count in collections.Counter(kinds).most_common())
 
 
@@ -94,17 +96,17 @@ class _Images:
         self.place, self.listed = place, listed
         self.cropped = bool(data.crop)
         self.fit = Fit.of(data)
-        self.names: list[str] = []  # of all images, those that cannot be used among them
+        self.names: list[str] = []  # of all images, including unusable ones
         self.first: tuple[str, tuple[int, int]] | None = None  # the first image's name and size
         self.misfits: dict[str, Misfit] = {}
         self.climbing: list[str] = []
-        self.left_out: list[str] = []  # kinds, one for every file
+        self.left_out: list[str] = []  # the kind of each such file
 
     def reading(self, total: int | None) -> cache.Reading:
         return cache.Reading(self._examples(), self._arrange, total, self._notes)
 
     def _examples(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields (name, uint8 [H, W, C]); raises at the end, when all that is wrong is known."""
+        """Yields (name, uint8 [H, W, C]), and at the end raises a UserError with all faults."""
         archive = self.place.is_file()
         for member in self.listed:
             if archive and members.leads_outside(member.name):
@@ -131,7 +133,7 @@ class _Images:
         return self.fit(image, where)
 
     def _check(self) -> None:
-        """Raises a UserError where the archive, or an image that is used, is not as it should."""
+        """Raises a UserError if the archive, or any image that is used, has a fault."""
         if self.climbing:
             raise UserError(
                 f"{self.place}: {len(self.climbing)} names lead outside of the archive, such as"
@@ -151,9 +153,9 @@ class _Images:
         self.left_out += ["of a validation split"] * tree.splits.count(UNUSED)
 
     def _arrange(self, names: list[str]) -> cache.Layout:
-        """Splits, labels and order that the paths of all images say."""
+        """Returns the splits, labels and order that follow from the paths of all images."""
         tree = _Tree(names)
-        latest = {name: i for i, name in enumerate(names)}  # A tar may hold versions of a file.
+        latest = {name: i for i, name in enumerate(names)}  # A tar may hold a file several times.
         self.left_out += ["replaced in the archive"] * (len(names) - len(latest))
         order = sorted(latest.values(), key=lambda i: members.by_name(names[i]))
         used = [path for path, split in zip(tree.folders, tree.splits, strict=True)
@@ -174,11 +176,12 @@ class _Images:
 
 
 class _Tree:
-    """What the paths of all images say.
+    """Derives splits and classes from the paths of all images.
 
-    splits: "train", "test" or UNUSED, for every image.
-    folders: the names of the folders between the split and the file, for every image.
-    misfits: name -> what is wrong with the place of an image.
+    Attributes:
+        splits: for each image, "train", "test", UNUSED, or "" if it is in no split.
+        folders: for each image, the names of the folders between its split and its file.
+        misfits: image name -> what is wrong with its place.
     """
 
     def __init__(self, names: list[str]):
@@ -209,7 +212,7 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def _without_common(folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Drops the folders that all paths begin with, up to the splits."""
+    """Drops the leading folders that all paths share, but not a split's folder."""
     common = os.path.commonprefix(folders)  # noqa: RUF071 - of tuples, name by name
     depth = next((i for i, name in enumerate(common) if name.lower() in SPLITS), len(common))
     return [path[depth:] for path in folders]

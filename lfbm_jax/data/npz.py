@@ -34,8 +34,8 @@ def prepare(data: Any) -> cache.Cache:
     """Returns the cache of the file `data.dir`.
 
     Raises:
-        UserError: it is no such file, or its arrays are not as described or do not suit the config
-            (see `resize.Fit`); all that is wrong with them is in one line.
+        UserError: there is no such file, or its arrays are not as described or do not suit the
+            config (see `resize.Fit`). One line names all faults of the arrays.
     """
     path = cache.folder(data.dir)
     if not (data.dir and path.is_file()):
@@ -125,7 +125,7 @@ def _check(
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns what NumPy says of a file into a UserError."""
+    """Turns the errors that NumPy raises for a file into a UserError."""
     try:
         if is_web_page(path):
             raise UserError(f"{path} is a web page, not the file itself: fetch it again")

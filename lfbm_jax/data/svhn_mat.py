@@ -20,7 +20,7 @@ from lfbm_jax.images.resize import Fit
 
 SPLITS = {"train_32x32.mat": "train", "test_32x32.mat": "test"}
 EXTRA = "extra_32x32.mat"
-# as published in torchvision's `datasets/svhn.py`
+# As published in `datasets/svhn.py` of torchvision.
 MD5 = {
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
     "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",

@@ -1,8 +1,8 @@
-"""Made-up images of any size, for smoke runs and benchmarks: no files, nothing to learn of use.
+"""Draws artificial images of any size for smoke runs and benchmarks, which need no files.
 
-Every image is a soft-edged square of random colour, place and size on a random ground, so that a
-model has something to fit. Three quarters of the images, which train in smoke runs, are more than
-the experiments have latent dimensions, so that covariances exist; there are ten labels, as in the
+Each image is a soft-edged square of random colour, position and size on a random background, so
+that a model has something to fit. Smoke runs train on three quarters of the images, which outnumber
+the latent dimensions of all experiments, so that covariances exist. There are ten labels, as in the
 data sets that the images stand in for.
 """
 
@@ -20,9 +20,9 @@ SEED = 0
 
 
 def prepare(data: Any) -> cache.Cache:
-    """The cache of `NUM_IMAGES` images; their label is how bright the square is.
+    """Returns the cache of `NUM_IMAGES` images, labelled by the brightness of the square.
 
-    This module is the source's file: another version of it draws other images.
+    This module counts as the source's file, because another version of it may draw other images.
     """
     return cache.fill(data, files=(Path(__file__),), read=lambda: _read(data))
 
@@ -44,7 +44,7 @@ def _read(data: Any) -> cache.Reading:
 def _image(generator: np.random.Generator, size: int, channels: int, label: int) -> np.ndarray:
     centre = generator.uniform(0.2, 0.8, (2, 1))
     radius = generator.uniform(0.1, 0.3)
-    distance = np.abs(np.linspace(0, 1, size) - centre)  # [2, size]: of rows and of columns
+    distance = np.abs(np.linspace(0, 1, size) - centre)  # of rows and of columns, [2, size]
     inside = np.clip((radius - np.maximum(distance[0][:, None], distance[1])) * size + 0.5, 0, 1)
     ground, colour = generator.uniform(0, 100, channels), generator.uniform(0, 100, channels)
     colour += 155 * label / (NUM_LABELS - 1)

@@ -1,9 +1,10 @@
-"""TensorFlow Datasets: `svhn_cropped`, `cifar10`, `celeb_a`, `mnist` and whatever else it offers.
+"""Reads TensorFlow Datasets: `svhn_cropped`, `cifar10`, `celeb_a`, `mnist` and all others.
 
 TFDS downloads the original files, or takes them from `data.manual_dir`, verifies their checksums
-and writes records; those fill the cache. Only that imports TensorFlow, inside functions: once the
-cache is there, neither TensorFlow nor TFDS has to be installed. The records (in `data.dir`, else
-in the folder `tfds` of the cache) are then of no more use to this package and may be removed.
+and writes records, from which the cache is filled. Only this imports TensorFlow, inside functions:
+once the cache is filled, neither TensorFlow nor TFDS has to be installed. This package then no
+longer needs the records (in `data.dir`, or else in the folder `tfds` of the cache), and they may be
+removed.
 """
 
 import contextlib
@@ -30,14 +31,14 @@ INSTALL = "pip install 'lfbm_jax[tfds]'"
 
 
 def prepare(data: Any) -> cache.Cache:
-    """The cache of the TFDS data set `data.name`: its splits `train` and `data.test_split`.
+    """Returns the cache of the splits `train` and `data.test_split` of the data set `data.name`.
 
-    Labels are those of the feature `label`, where there is one (celeb_a has none).
+    Labels are those of the feature `label`, if it exists (celeb_a has none).
 
     Raises:
-        UserError: the name or the split is unknown, TFDS or TensorFlow is missing, the original
-            files are neither in `data.manual_dir` nor to be had from the network, or are not the
-            original ones, or the images do not suit the config (see `resize.Fit`).
+        UserError: the name or the split is unknown; TFDS or TensorFlow is missing; the original
+            files are not in `data.manual_dir` and cannot be downloaded; files are not the original
+            ones; or the images do not suit the config (see `resize.Fit`).
     """
     return cache.fill(data, files=(), read=lambda: _read(data))
 
@@ -70,7 +71,7 @@ def _read(data: Any) -> cache.Reading:
 
 
 def _held_out_split(data: Any, splits: list[str]) -> str:
-    """`data.test_split`, or '' where that is left to `data.test_fraction`."""
+    """Checks and returns `data.test_split`; with '', `data.test_fraction` decides instead."""
     others = [name for name in splits if name != "train"]
     if data.test_split and data.test_split not in others:
         raise UserError(
@@ -82,7 +83,7 @@ def _held_out_split(data: Any, splits: list[str]) -> str:
 
 
 def _prepared_builder(data: Any) -> Any:
-    """The TFDS builder of `data.name`, its records written."""
+    """Returns the TFDS builder of `data.name`, after writing its records if necessary."""
     tfds = _import_tfds()
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -104,8 +105,8 @@ def _prepared_builder(data: Any) -> Any:
                 download_dir=own / "downloads",
                 download_config=tfds.download.DownloadConfig(
                     manual_dir=cache.folder(data.manual_dir) if data.manual_dir else None,
-                    # What is extracted from a file given by hand is kept under the file's name,
-                    # and MNIST's names are Fashion-MNIST's: each needs a folder of its own.
+                    # TFDS names the extracted content of files in `manual_dir` by the names of
+                    # these files. MNIST and Fashion-MNIST share them, so each needs a folder.
                     extract_dir=own / "extracted" / builder.name,
                     try_download_gcs=False,  # Only the original files have checksums.
                 ),
@@ -126,7 +127,7 @@ def _import_tfds() -> Any:
 
 
 def _check_files(data: Any, builder: Any, downloads: Path) -> None:
-    """Raises where a given file is not the original one, or the host of a missing one is silent."""
+    """Raises a UserError if a given file is not the original, or a missing one's host is silent."""
     from tensorflow_datasets.core.download import resource
 
     manual = cache.folder(data.manual_dir) if data.manual_dir else None
@@ -158,7 +159,7 @@ def _check_files(data: Any, builder: Any, downloads: Path) -> None:
 
 
 def _other_file(path: Path, size: int) -> str | None:
-    """What a file is instead of the original one, as far as its beginning and its size tell."""
+    """Says how a file differs from the original, judged by its beginning and size; None if not."""
     if web_page.is_web_page(path):
         return f"{path.name} is a web page (a notice of a quota or an error?), not the file itself"
     found = path.stat().st_size
@@ -169,7 +170,7 @@ def _other_file(path: Path, size: int) -> str | None:
 
 
 def _silent_hosts(urls: list[str]) -> list[str]:
-    """The hosts that give no answer, not even an error, within CONNECT_SECONDS."""
+    """Returns the hosts that send no answer, not even an error, within CONNECT_SECONDS."""
     import requests
 
     silent = {urlsplit(url).hostname: url for url in urls}
@@ -179,7 +180,7 @@ def _silent_hosts(urls: list[str]) -> list[str]:
             requests.head(url, timeout=CONNECT_SECONDS)
             del silent[host]
 
-    # Looking up a name has no time limit of its own, so threads are left behind at ours.
+    # Name look-ups have no time limit, so threads that exceed ours are left behind.
     threads = [threading.Thread(target=ask, args=item, daemon=True) for item in silent.items()]
     deadline = time.monotonic() + CONNECT_SECONDS
     for thread in threads:
@@ -191,7 +192,7 @@ def _silent_hosts(urls: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _explained(data: Any) -> Iterator[None]:
-    """Turns what TFDS says of downloads, checksums and space into a UserError."""
+    """Turns the errors of TFDS about downloads, checksums and disk space into a UserError."""
     import requests
     from tensorflow_datasets.core.download import download_manager, util
 
