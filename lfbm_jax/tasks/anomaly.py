@@ -1,26 +1,29 @@
-"""Anomaly detection (section 4.4): images of a class left out of training should score low.
+"""Detects anomalies (section 4.4): images of a class left out of training should score low.
 
-Which images are scored is decided by the data's settings (see `images.selection`). The published
-protocol (`data.pooled_train_share=0.8`) pools all images, permutes those of other classes, trains
-on 80 % of them and scores the other 20 % and every anomaly. With the source's splits the test split
-is scored. AUPRC depends on the share of anomalies, about 0.35 in the first and 0.1 in the second
-case, so that figures of one cannot be held against figures of the other.
+The data's settings decide which images are scored (see `images.selection`). The published protocol
+(`data.pooled_train_share=0.8`) pools all images, permutes those of the other classes, trains on
+80 % of these and scores the other 20 % and all anomalies. With the source's own splits, the test
+split is scored. AUPRC depends on the share of anomalies, about 0.35 in the published protocol and
+0.1 in the test split, so figures of the two cannot be compared.
 
 The score is log p_alpha(z) - ‖x - g(z)‖²/(2 sigma²) - (D/2) log(2 pi sigma²) in nats, averaged over
-`task.anomaly.num_chains` chains from different starts; low is anomalous. Its sigma is
-`task.anomaly.sigma`, or the model's where that is 0; z is inferred with the model's. The paper
-prints the constant for one pixel of the D, which ranks the images alike.
+`task.anomaly.num_chains` chains from different starts. Low scores mean anomalies. Sigma is
+`task.anomaly.sigma`, or the model's sigma if that is 0; z is always inferred with the model's. The
+paper prints the constant for one of the D pixels, which ranks the images in the same order.
 
-Figures, with the anomalies as the positive class: `num_images`, how many were scored; `base_rate`,
-the share of anomalies, which chance would reach; `auprc`, the area under the precision-recall curve
-by the trapezoid rule, as in the published protocol, and beside it `average_precision`, which sums
-without interpolation; `auprc_of_one_chain`, the mean over chains of what a single one reaches;
-`auprc_of_log_p_z` and `auprc_of_log_p_x_given_z`, of each term alone, which no choice of sigma
-changes; `mse_of_normal_images` and `mse_of_anomalies`, means over images and pixels of (x - g(z))²,
-x in [-1, 1].
+Figures, with the anomalies as the positive class:
+    num_images: the number of scored images.
+    base_rate: the share of anomalies, which is the AUPRC of chance.
+    auprc: the area under the precision-recall curve by the trapezoid rule, as published.
+    average_precision: the same area, summed without interpolation.
+    auprc_of_one_chain: the mean over chains of the AUPRC of a single chain.
+    auprc_of_log_p_z, auprc_of_log_p_x_given_z: of each term alone, for which the score's sigma does
+        not matter.
+    mse_of_normal_images, mse_of_anomalies: means over images and pixels of (x - g(z))², x in
+        [-1, 1].
 
-Pictures: the curve, and images above their reconstructions, most anomalous first: those with the
-lowest scores, the normal images with the lowest and the anomalies with the highest.
+Pictures: the curve, and images above their reconstructions. The latter show the images with the
+lowest scores, the normal images with the lowest scores, and the anomalies with the highest ones.
 """
 
 import math
@@ -39,10 +42,10 @@ from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {
-    "num_images": 0,  # 0: all that are held out
+    "num_images": 0,  # 0: all held-out images and anomalies
     "batch_size": 100,
-    "num_chains": 1,  # of every image, from different starts; their scores are averaged
-    "sigma": 0.0,  # of the score's log p(x|z); 0: the model's
+    "num_chains": 1,  # per image, from different starts; their scores are averaged
+    "sigma": 0.0,  # in log p(x|z) of the score; 0: the model's
 }
 SMOKE = {"num_images": 0, "batch_size": 16, "num_chains": 2, "sigma": 0.0}
 
@@ -50,7 +53,7 @@ SHOWN = 40
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """UserError where no class is held out, or a setting makes no sense."""
+    """Raises a UserError if no class is held out or a setting makes no sense."""
     settings = config.task.anomaly
     if settings.num_chains < 1:
         raise UserError(f"task.anomaly.num_chains={settings.num_chains}: must be at least 1")
@@ -66,10 +69,10 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 class Scores(NamedTuple):
-    """What C chains found for each of N images.
+    """The scores of N images from C chains each.
 
     Attributes:
-        log_p_z, log_p_x_given_z: in nats, [C, N]; their sum is the score.
+        log_p_z, log_p_x_given_z: the two terms in nats, [C, N]; their sum is the score.
         mse: the mean of (x - g(z))² over an image's entries, [C, N].
         reconstruction: g(z) of the first chain, uint8 [N, H, W, C].
     """
@@ -81,14 +84,14 @@ class Scores(NamedTuple):
 
     @property
     def of_chains(self) -> np.ndarray:
-        """The scores, float64 [C, N]."""
+        """The scores of all chains, float64 [C, N]."""
         return np.add(self.log_p_z, self.log_p_x_given_z, dtype=np.float64)
 
 
 def run(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """Scores held-out images; those of `data.exclude_labels` are the anomalies.
+    """Scores held-out images, of which those of `data.exclude_labels` are the anomalies.
 
     Raises:
         UserError: the images have no labels, there is no test split, or the scored images are all
@@ -112,7 +115,7 @@ def run(
 
 
 def _held_out(data: Cache, config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
-    """The images to be scored, uint8 [N, H, W, C], and which of them are anomalies, bool [N]."""
+    """Returns the images to score, uint8 [N, H, W, C], and whether each is an anomaly, [N]."""
     splits = {False: data.held_out, True: data.excluded}
     parts = {anomalous: split.images for anomalous, split in splits.items() if split is not None}
     if not parts:
@@ -135,7 +138,7 @@ def _held_out(data: Cache, config: ml_collections.ConfigDict) -> tuple[np.ndarra
 def _scores(
     trained: TrainedModel, images: np.ndarray, config: ml_collections.ConfigDict
 ) -> Scores:
-    """The scores of uint8 images; FloatingPointError where one is not finite."""
+    """Scores uint8 images. Raises FloatingPointError if a score is not finite."""
     settings = config.task.anomaly
     terms = np.empty((3, settings.num_chains, len(images)))
     reconstruction = np.empty_like(images)
@@ -181,7 +184,7 @@ def _figures(anomaly: np.ndarray, scores: Scores) -> dict[str, float]:
 def _draw(
     images: np.ndarray, anomaly: np.ndarray, scores: Scores, writer: ReportWriter
 ) -> None:
-    """The pictures of the report."""
+    """Draws the pictures of the report."""
     score = scores.of_chains.mean(axis=0)
     writer.picture("precision_recall", _curve(anomaly, score))
     order = np.argsort(score)
@@ -196,12 +199,12 @@ def _draw(
 
 
 def _log_likelihood(mse: np.ndarray, entries: int, sigma: float) -> np.ndarray:
-    """log N(x; g(z), sigma² I) in nats, of the mean squared error of an image's entries."""
+    """log N(x; g(z), sigma² I) in nats, from the mean squared error over an image's entries."""
     return -entries * (mse / (2 * sigma**2) + math.log(2 * math.pi * sigma**2) / 2)
 
 
 def _curve(anomaly: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """The precision-recall curve and chance, uint8 [height, width, 3]."""
+    """Draws the precision-recall curve and chance level, uint8 [height, width, 3]."""
     from matplotlib.figure import Figure
     from sklearn.metrics import precision_recall_curve
 

@@ -1,8 +1,8 @@
 """The contract of a task; every other module of this folder is one task.
 
-A task's module has `SETTINGS`, its settings with their default values, which the config section
-`task.<name>` may change; `SMOKE`, those of a two-step `:smoke` run; `run`, and where it needs them
-`check` and `monitor`, whose defaults are here. Its measures live in `lfbm_jax.metrics`.
+A task's module has `SETTINGS`, the default values of its settings, which the config section
+`task.<name>` may change; `SMOKE`, the settings of a two-step `:smoke` run; and `run`. It may also
+have `check` and `monitor`, whose defaults are here. Its measures are in `lfbm_jax.metrics`.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,24 +18,25 @@ Figures = dict[str, float]
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError where the task's settings make no sense; called before training."""
+    """Raises a UserError if the task's settings make no sense. Called before training."""
     del config
 
 
 def monitor(trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict) -> Figures:
-    """Figures that are cheap enough for training, logged every `train.sample_every` steps."""
+    """Returns figures that are cheap enough to log every `train.sample_every` steps of training."""
     del trained, data, config
     return {}
 
 
 class Task(NamedTuple):
-    """A task's module, as the house calls it.
+    """A task, with the functions and settings of its module.
 
     Attributes:
-        settings, smoke: default settings, and what of them a smoke run changes.
-        run: (trained, data, config, writer) -> figures by name; writes its pictures, and describes
-            its setting, through the writer.
-        check: (config) -> None; raises UserError.
+        settings: the default settings.
+        smoke: the settings that a smoke run changes.
+        run: (trained, data, config, writer) -> figures by name. It gives its pictures and a
+            description of its setting to the writer.
+        check: (config) -> None; raises a UserError if the settings make no sense.
         monitor: (trained, data, config) -> figures by name.
     """
 
@@ -47,7 +48,7 @@ class Task(NamedTuple):
 
 
 def of_module(names: Mapping[str, Any]) -> Task:
-    """The task that a module's names make."""
+    """Makes a task of the names that its module defines."""
     return Task(
         names["SETTINGS"],
         names["SMOKE"],

@@ -1,10 +1,10 @@
-"""Are samples recognised? A classifier of the real images looks at generated ones.
+"""Measures whether a classifier trained on real images recognises generated ones.
 
-Figures: the classifier's accuracy on test images; the share of samples, and of test images beside
-them, on which it is at least 0.9 confident; the number of classes of the data, of those found among
-the confidently recognised samples, and the share of the rarest one among these; and the Frechet
-distance between its features of as many samples as there are test images (or all samples) and of
-the training images, with the same of the test images: the distance of real images.
+Figures: the classifier's accuracy on test images; the shares of samples and of test images that it
+recognises with a confidence of at least 0.9; the number of classes of the data, the number of
+classes among the confidently recognised samples, and the share of the rarest class among these; the
+Frechet distance between the classifier's features of samples, as many as there are test images if
+there are more, and of the training images; and, for comparison, the same distance for test images.
 """
 
 import ml_collections
@@ -27,7 +27,7 @@ CONFIDENT = 0.9
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """UserError where the task's settings make no sense."""
+    """Raises a UserError if the task's settings make no sense."""
     for key, least in (("num_images", 2), ("num_epochs", 1)):
         if config.task.classify[key] < least:
             value = config.task.classify[key]
@@ -37,10 +37,10 @@ def check(config: ml_collections.ConfigDict) -> None:
 def run(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """Shows a classifier of the training images `task.classify.num_images` samples.
+    """Classifies `task.classify.num_images` samples by a classifier of the training images.
 
     The classifier (see `metrics.classifier`) is trained for `task.classify.num_epochs` epochs, once
-    a data set.
+    per data set.
 
     Raises:
         UserError: the images have no labels or there is no test split.
@@ -66,7 +66,7 @@ def run(
 
 
 def _samples(trained: TrainedModel, config: ml_collections.ConfigDict) -> np.ndarray:
-    """Samples [N, H, W, C], uint8 as the classifier sees them."""
+    """Draws samples [N, H, W, C], as uint8, because the classifier takes this type."""
     settings = config.task.classify
     return np.concatenate(
         [
@@ -83,7 +83,7 @@ def _samples(trained: TrainedModel, config: ml_collections.ConfigDict) -> np.nda
 def _recognition(
     judge: classifier.Classifier, data: Cache, samples: np.ndarray
 ) -> dict[str, float]:
-    """How sure the classifier is of test images and of samples, and which classes these are of."""
+    """Figures of the classifier's confidence in test images and samples, and of the classes."""
     real = np.concatenate(list(judge.probabilities(data.held_out.images)))
     probabilities = np.concatenate(list(judge.probabilities(samples)))
     confident = probabilities.max(axis=1) >= CONFIDENT
@@ -104,7 +104,7 @@ def _recognition(
 def _distances(
     judge: classifier.Classifier, data: Cache, samples: np.ndarray
 ) -> dict[str, float]:
-    """Frechet distances to the training images: of samples, and of as many test images."""
+    """Frechet distances of samples, and of as many test images, to the training images."""
     training, generated, held_out = (
         Summary.of(
             judge.features, features.chunks(images, np.arange(len(images))), len(images)

@@ -1,4 +1,4 @@
-"""Image synthesis (section 4.2): ancestral sampling, the prior first, then the generator."""
+"""Synthesises images (section 4.2): draws z from the prior, then decodes it."""
 
 import time
 
@@ -23,7 +23,7 @@ GRID = 100
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """UserError where FID is asked for and could not be measured."""
+    """Raises a UserError if FID is asked for but cannot be measured."""
     fid.check(config, config.task.generate.fid_num_images)
 
 
@@ -32,13 +32,12 @@ def run(
 ) -> dict[str, float]:
     """Samples `task.generate.num_images` images, draws the first of them, and returns figures.
 
-    Figures: the mean and standard deviation of the pixels in [-1, 1] over samples and over as many
-    training images (`num_training_images`: all of them where there are fewer), the mean log p(z) of
-    the sampled latent vectors in nats (where the prior is normalised), and milliseconds to
-    synthesise a batch, of `task.generate.batch_size`. Where `metrics.inception_weights` is set,
-    also FID and KID of `task.generate.fid_num_images` samples against the training images, under
-    names that say so where these are not 50,000 and all (see `metrics.fid`); nothing stands in for
-    them elsewhere.
+    Figures: the mean and standard deviation of the pixels in [-1, 1], over samples and over as many
+    training images (`num_training_images`, all of them if there are fewer); the mean log p(z) of
+    the sampled latent vectors in nats, if the prior is normalised; and milliseconds to synthesise a
+    batch of `task.generate.batch_size`. If `metrics.inception_weights` is set, also FID and KID of
+    `task.generate.fid_num_images` samples against the training images. Their names say so if these
+    are not 50,000 samples and all training images (see `metrics.fid`).
     """
     settings = config.task.generate
     rows = data.train.rows(settings.num_images)
@@ -57,7 +56,7 @@ def run(
 def _of_samples(
     trained: TrainedModel, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """Figures of the samples, and a picture of the first of them."""
+    """Returns figures of the samples and draws the first of them."""
     settings = config.task.generate
     found, shown = [], []
     for chunk in chunks(settings.num_images, settings.batch_size, "sampling"):
@@ -83,7 +82,7 @@ def _of_training_images(data: Cache, rows: np.ndarray, batch_size: int) -> dict[
 
 
 def _milliseconds(trained: TrainedModel, config: ml_collections.ConfigDict) -> float:
-    """The time that a batch of samples takes, once what makes it is compiled."""
+    """Measures the milliseconds per batch of samples. The functions are compiled by now."""
     batch = slice(0, config.task.generate.batch_size)
     begin = time.perf_counter()
     _samples(trained, config, batch)
@@ -93,7 +92,7 @@ def _milliseconds(trained: TrainedModel, config: ml_collections.ConfigDict) -> f
 def _distances(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """FID and KID of samples; {} where there is no network to measure them by."""
+    """FID and KID of samples; {} without the weights of the network that they take."""
     if not config.metrics.inception_weights:
         return {}
     count = config.task.generate.fid_num_images
@@ -106,6 +105,6 @@ def _distances(
 def _samples(
     trained: TrainedModel, config: ml_collections.ConfigDict, chunk: slice
 ) -> Samples:
-    """Samples number `chunk.start` to `chunk.stop`, the last one not included."""
+    """Draws the samples with numbers from `chunk.start` to `chunk.stop` - 1."""
     count, batch_size = chunk.stop - chunk.start, config.task.generate.batch_size
     return trained.sample(count, config.seed, batch_size, first=chunk.start)

@@ -1,14 +1,17 @@
-"""Supervised inpainting (section 4.3): z is inferred from the visible pixels of an image alone.
+"""Completes images whose z is inferred from the visible pixels alone (section 4.3).
 
 A completion is g(z) at the hidden pixels and the image itself at the visible ones.
 
-Figures, squared errors and deviations for x in [-1, 1]: `mse_hidden`, the mean over completions,
-images and hidden pixels, as in Table 3, and the same of the mean of an image's completions, of the
-mean training image and of the training image that is nearest in the visible pixels; `mse_visible`,
-of g(z) at the visible pixels, and beside it the error of reconstructing the whole images;
-`diversity`, the standard deviation over an image's completions (the root of its mean square over
-hidden pixels). Where `metrics.inception_weights` is set, also FID and KID of one completion of
-every image against the training images, named for how many they are (see `metrics.fid`).
+Figures, for x in [-1, 1]:
+    mse_hidden: the mean squared error over completions, images and hidden pixels, as in Table 3.
+    mse_hidden_of_...: the same for the mean of an image's completions, for the mean training image,
+        and for the training image that is nearest in the visible pixels.
+    mse_visible: the mean squared error of g(z) at the visible pixels.
+    mse_of_reconstruction: for comparison, the error of reconstructing the whole images.
+    diversity: the standard deviation over an image's completions (root mean square over hidden
+        pixels).
+If `metrics.inception_weights` is set, also FID and KID of one completion per image against the
+training images, with their number in the name (see `metrics.fid`).
 """
 
 import dataclasses
@@ -30,7 +33,7 @@ from lfbm_jax.trained.api import TrainedModel
 SETTINGS = {
     "num_images": 1000,  # 0: the whole test split
     "batch_size": 100,
-    "num_completions": 10,  # of every image, from different starts
+    "num_completions": 10,  # per image, from different starts
     "mask": "center_box",  # see lfbm_jax.images.masks
 }
 SMOKE = {"num_images": 6, "batch_size": 4, "num_completions": 3}
@@ -39,7 +42,7 @@ SHOWN = 10
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """UserError where the task's settings make no sense."""
+    """Raises a UserError if the task's settings make no sense."""
     settings = config.task.inpaint
     masks.parse(settings.mask, config.data.image_size, "task.inpaint.mask")
     if settings.num_completions < 2:
@@ -54,7 +57,7 @@ def run(
 ) -> dict[str, float]:
     """Completes `task.inpaint.num_images` test images (0: all), spread over the split.
 
-    Where a data set has no test split these are training images, and the report says so.
+    If a data set has no test split, training images are used, and the report says so.
     """
     settings, split = config.task.inpaint, data.evaluated
     rows = split.rows(settings.num_images)
@@ -92,7 +95,7 @@ def _decoded(
     first: int,
     config: ml_collections.ConfigDict,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """g(z) at every z inferred from the visible pixels [K, N, H, W, C], and from all of them."""
+    """g(z) for K inferences of z from the visible pixels, [K, N, H, W, C], and for one from all."""
     settings = config.task.inpaint
     decoded = [
         trained.infer(
@@ -112,7 +115,7 @@ def _figures(
     mean_image: np.ndarray,
     nearest: np.ndarray,
 ) -> dict[str, Mean]:
-    """What a chunk of images contributes to the figures."""
+    """Returns the contribution of a chunk of images to the figures."""
     hidden = visible == 0
     squares = np.square(x - decoded)
     mean = np.mean(decoded, axis=0, dtype=np.float64)
@@ -130,14 +133,14 @@ def _figures(
 
 
 def _rows_of_images(kinds: list[np.ndarray]) -> np.ndarray:
-    """A picture with a row an image: the whole, what is seen of it, and its completions."""
+    """Draws one row per image: the image, its visible pixels, and its completions."""
     return plots.grid(np.concatenate(np.stack(kinds, axis=1)), columns=len(kinds))
 
 
 def _distances(
     config: ml_collections.ConfigDict, data: Cache, completed: np.ndarray, writer: ReportWriter
 ) -> dict[str, float]:
-    """FID and KID of completed images, uint8; {} where there is no network to measure them by."""
+    """FID and KID of completed uint8 images; {} without the weights of the network they take."""
     if not config.metrics.inception_weights:
         return {}
     count = len(completed)

@@ -1,11 +1,11 @@
-"""How far is the short-run chain from the true posterior (section 3.3)?
+"""Measures how far the short-run chain is from the true posterior (section 3.3).
 
 The distribution q_K(z|x) of a Langevin chain's z after K steps is compared with the posterior by
 
     KL(q_K(z|x) | p(z|x)) = log p(x) + E_q[log q_K(z|x)] - E_q[log p(x, z)]    in nats.
 
-log p(x) is found by annealed importance sampling. The expected log q_K has two bounds (see
-`metrics.chain_density`), and so has the gap.
+log p(x) is estimated by annealed importance sampling. The expected log q_K is bounded from both
+sides (see `metrics.chain_density`), and so is the gap.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {
     "num_images": 20,
-    "num_steps": (1, 2, 5, 10, 20, 50, 100, 200),  # the K to look at, in ascending order
+    "num_steps": (1, 2, 5, 10, 20, 50, 100, 200),  # the K to measure, in ascending order
     "num_chains": 256,
     "num_temperatures": 500,
     "num_annealed": 32,  # chains of annealed importance sampling
@@ -43,7 +43,7 @@ SMOKE = SETTINGS | {
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """UserError where `inference` is no Langevin dynamics with noise, or the K do not ascend."""
+    """Raises a UserError unless `inference` is Langevin dynamics with noise and the K ascend."""
     if config.inference.name != "langevin" or not config.inference.noise:
         raise UserError(
             f"tasks: posterior_gap looks at Langevin chains with noise, not at"
@@ -57,12 +57,13 @@ def check(config: ml_collections.ConfigDict) -> None:
 def run(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """Means over `task.posterior_gap.num_images` held-out images, and a picture over K.
+    """Returns means over `task.posterior_gap.num_images` held-out images and draws them over K.
 
-    Figures: `gap_at_least_K` and `gap_at_most_K`, the two bounds in nats after K steps of
-    `inference` (except for the error of log p(x)); `log_p_x` where the prior is normalised (the
-    gap does not depend on its constant); of annealed importance sampling, the share of accepted
-    transitions and the effective share of the chains: near 1, log p(x) is reliable.
+    Figures: `gap_at_least_K` and `gap_at_most_K`, the bounds in nats after K steps of `inference`,
+    which are exact up to the error of log p(x); `log_p_x`, if the prior is normalised (the gap does
+    not depend on its constant); and two figures of annealed importance sampling, the share of
+    accepted transitions and the effective share of the chains. If the latter is near 1, log p(x)
+    is reliable.
     """
     settings, split = config.task.posterior_gap, data.evaluated
     num_steps = tuple(settings.num_steps)
@@ -88,10 +89,10 @@ def run(
 
 
 def _measured_for(model: Model, config: ml_collections.ConfigDict) -> Callable:
-    """The function (prepared parameters, example) -> what is measured for one image.
+    """Makes a function (prepared parameters, example) -> the measurements for one image.
 
-    That is, of annealed importance sampling, the increments of the log-weights and the share of
-    accepted transitions; and what `chain_densities` gives for every K.
+    These are the increments of the log-weights and the share of accepted transitions of annealed
+    importance sampling, and the results of `chain_densities` for each K.
     """
     settings, chain = config.task.posterior_gap, model.inference
 

@@ -1,16 +1,20 @@
-"""Does the learned prior match the aggregated posterior (section 3.4)?
+"""Measures how well the learned prior matches the aggregated posterior (section 3.4).
 
-Latent vectors are inferred from images with the settings of training: z ~ (1/N) sum_i p(z|x_i),
-the aggregated posterior, which maximum likelihood fits the prior to.
+Latent vectors are inferred from images with the settings of training. They are draws from the
+aggregated posterior (1/N) sum_i p(z|x_i), to which maximum likelihood fits the prior.
 
-Figures, log-densities in nats: `num_images` and `num_training_images`, of the two splits;
-`test_log_p_z`, the mean log p(z) of latent vectors inferred from test images, and
-`gaussian_test_log_p_z`, the same under the Gaussian with the mean and the full covariance of those
-inferred from training images (a prior that is not normalised has neither); `sampled_log_p_z`, of
-draws from the prior; `mmd`, the squared maximum mean discrepancy between inferred and sampled
-vectors (see `squared_mmd`), and `mmd_standard_normal`, between inferred vectors and as many draws
-from N(0, I); `two_sample_accuracy`, of a classifier that tells inferred from sampled vectors (see
-`two_sample_accuracy`), near 0.5 for a good prior.
+Figures, with log-densities in nats:
+    num_images, num_training_images: the numbers of test and training images.
+    test_log_p_z: the mean log p(z) of latent vectors inferred from test images.
+    gaussian_test_log_p_z: the same under a Gaussian with the mean and the full covariance of the
+        latent vectors inferred from training images.
+    sampled_log_p_z: the mean log p(z) of draws from the prior. Only a normalised prior has this and
+        the two figures above.
+    mmd: the squared maximum mean discrepancy between inferred and sampled vectors (see
+        `squared_mmd`).
+    mmd_standard_normal: the same between inferred vectors and as many draws from N(0, I).
+    two_sample_accuracy: the accuracy of a classifier that tells inferred from sampled vectors (see
+        `two_sample_accuracy`); near 0.5 for a good prior.
 """
 
 import ml_collections
@@ -27,14 +31,14 @@ from lfbm_jax.metrics.two_samples import (
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
 
-SETTINGS = {"num_images": 2000, "batch_size": 100}  # images of each split; 0: all
+SETTINGS = {"num_images": 2000, "batch_size": 100}  # num_images: of each split; 0: all
 SMOKE = {"num_images": 0, "batch_size": 16}
 
 MONITORED = 200
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """UserError where too few images are asked for; `run` sees how many there are."""
+    """Raises a UserError if too few images are asked for. `run` checks how many exist."""
     num_images = config.task.prior_fit.num_images
     if num_images:
         _check_enough(num_images, config.model.latent_dim)
@@ -51,7 +55,7 @@ def _check_enough(num_images: int, latent_dim: int) -> None:
 def run(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """Compares the prior with a Gaussian, and latent vectors inferred with sampled ones.
+    """Compares the prior with a Gaussian, and inferred latent vectors with sampled ones.
 
     `task.prior_fit.num_images` images of each split are used (0: all).
 
@@ -85,7 +89,7 @@ def run(
 def _inferred(
     trained: TrainedModel, split: Split, config: ml_collections.ConfigDict, seed: int
 ) -> np.ndarray:
-    """Latent vectors of images that are spread over a split, float64 [N, d]."""
+    """Infers the latent vectors of images spread over a split, float64 [N, d]."""
     settings = config.task.prior_fit
     rows = split.rows(settings.num_images)
     z = [
@@ -102,7 +106,7 @@ def _inferred(
 
 
 def _sampled(trained: TrainedModel, num: int, config: ml_collections.ConfigDict) -> np.ndarray:
-    """Latent vectors that are drawn from the prior, [num, d]."""
+    """Draws latent vectors from the prior, [num, d]."""
     batch_size = config.task.prior_fit.batch_size
     z = [
         trained.sample(chunk.stop - chunk.start, config.seed, batch_size, chunk.start).z
@@ -114,10 +118,11 @@ def _sampled(trained: TrainedModel, num: int, config: ml_collections.ConfigDict)
 def monitor(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict
 ) -> dict[str, float]:
-    """The cheap ones of these figures, logged every `train.sample_every` steps.
+    """Returns the cheap figures, logged every `train.sample_every` steps.
 
-    For at most MONITORED held-out images (training images where there is no test split) and as
-    many draws: `mmd`, and where the prior is normalised `inferred_log_p_z` and `sampled_log_p_z`.
+    These are `mmd` and, if the prior is normalised, `inferred_log_p_z` and `sampled_log_p_z`. They
+    use at most MONITORED held-out images (training images if there is no test split) and as many
+    draws.
     """
     images = data.evaluated.spread(MONITORED)
     inferred = trained.infer(images, config.seed, training_settings=True).z

@@ -1,4 +1,4 @@
-"""Image reconstruction (section 4.2): infer z from held-out images, then decode it."""
+"""Reconstructs held-out images (section 4.2): infers z from each, then decodes it."""
 
 import ml_collections
 import numpy as np
@@ -23,11 +23,11 @@ def run(
 ) -> dict[str, float]:
     """Reconstructs `task.reconstruct.num_images` test images (0: all), spread over the split.
 
-    Where a data set has no test split these are training images, and the report says so.
+    If a data set has no test split, training images are used, and the report says so.
 
     Figures: `mse`, the mean over images and pixels of (x - g(z))^2 with x in [-1, 1], as in
-    Table 2; the same for the mean training image, the floor that any model must beat; and the
-    means of the log-densities of what was inferred, in nats, and of the inference's diagnostics.
+    Table 2; the same for the mean training image, which any model must beat; and means over images
+    of the log-densities at the inferred z, in nats, and of the diagnostics of the inference.
     """
     settings, split = config.task.reconstruct, data.evaluated
     rows = split.rows(settings.num_images)

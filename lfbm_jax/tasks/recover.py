@@ -1,4 +1,4 @@
-"""Unsupervised recovery (section 4.6): the hidden pixels of the images that were learned from."""
+"""Recovers the hidden pixels of the training images (unsupervised recovery, section 4.6)."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ SHOWN = 20
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """UserError where no training image is occluded."""
+    """Raises a UserError if the training images are not occluded."""
     if not config.data.mask:
         raise UserError(
             "task recover needs occluded training images: set data.mask, or use the variant"
@@ -37,10 +37,11 @@ def run(
 ) -> dict[str, float]:
     """Recovers `task.recover.num_images` training images (0: all), spread over the split.
 
-    Figures, mean squared errors for x in [-1, 1]: `mse_hidden`, of g(z) at the hidden pixels, as
-    in Table 5; the same of simple fills, which like the model use the visible pixels only: the
-    mean of the training images that show a pixel, interpolation, and the median of what lies
-    around (see `lfbm_jax.metrics.fills`); and `mse_visible`, of g(z) at the visible pixels.
+    Figures, as mean squared errors for x in [-1, 1]: `mse_hidden`, of g(z) at the hidden pixels, as
+    in Table 5; `mse_visible`, of g(z) at the visible pixels; and errors at the hidden pixels of
+    three simple fills, which like the model use visible pixels only. They are the mean over the
+    training images in which the pixel is visible, interpolation, and the median of visible pixels
+    nearby (see `lfbm_jax.metrics.fills`).
     """
     settings = config.task.recover
     rows = data.train.rows(settings.num_images)
@@ -71,7 +72,7 @@ def run(
 def _compare(
     x: np.ndarray, visible: np.ndarray, recovered: np.ndarray, mean_image: np.ndarray
 ) -> tuple[dict[str, Mean], tuple[np.ndarray, ...]]:
-    """Figures of images that were recovered and filled, and what of them is shown."""
+    """Returns the figures of recovered and filled images, and the images to show."""
     hidden, occluded = visible == 0, x * visible
     bilinear, median = fills.bilinear(occluded, visible), fills.median(occluded, visible)
     figures = {
