@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Sourced by the scripts of this folder and by .ci/run. After `prepare_venv core`, `test` or
-# `peers`, each of which holds those before it, $venv is the repository's .venv with what that needs.
+# Sourced by the scripts of this folder and by .ci/run. `prepare_venv core|test|peers` installs what
+# a command needs into $venv, the repository's .venv. Each of the three includes those before it.
 #
-# An environment is made once and used again while its stamp, written last of all, fits setup.py,
-# requirements.txt and the place of the repository; anything else, an interrupted installation
-# included, is made anew. PYTHON=... chooses the Python; else the newest of 3.11-3.13 on PATH.
+# An environment is reused while its stamp, which is written last, fits setup.py, requirements.txt
+# and the repository's location. Any other environment, including one whose installation was
+# interrupted, is made anew. PYTHON=... chooses the Python, by default the newest of 3.11-3.13 on PATH.
 
 unset CDPATH PYTHONHOME PYTHONPATH
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -19,7 +19,7 @@ fail() {
   exit 2
 }
 
-# suits PYTHON: it runs and is of a version that this project supports.
+# suits PYTHON: whether it runs and has a supported version.
 suits() {
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
 }
@@ -44,12 +44,12 @@ find_python() {
   fail "no Python 3.11, 3.12 or 3.13 on PATH: install one, or name it with PYTHON=/path/to/python"
 }
 
-# What the installation depends on, as a checksum.
+# A checksum of everything that the installation depends on.
 fingerprint() {
   { printf '%s\n' "$root" && cat "$root/setup.py" "$root/requirements.txt"; } | cksum | tr ' ' '-'
 }
 
-# rank core|test|peers: what holds more has a higher one.
+# rank core|test|peers: a number that is higher for larger installations.
 rank() {
   case $1 in
     core) printf 0 ;;
@@ -58,7 +58,7 @@ rank() {
   esac
 }
 
-# is_ready core|test|peers: .venv holds it, completely, and runs.
+# is_ready core|test|peers: whether .venv runs and has all of it installed.
 is_ready() {
   local key what
   [ -f "$stamp" ] || return 1
@@ -69,7 +69,7 @@ is_ready() {
   [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$venv/bin/python")" ]
 }
 
-# An empty virtual environment with pip, at $venv.
+# create_venv PYTHON: makes an empty virtual environment with pip at $venv.
 create_venv() {
   local python=$1
   if [ -e "$venv" ] && [ ! -e "$owned" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
@@ -82,7 +82,7 @@ create_venv() {
   if "$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then
     "$python" -m venv "$venv" || fail "$python -m venv failed: see above"
   elif "$python" -c 'import venv' >/dev/null 2>&1 && "$python" -m pip --version >/dev/null 2>&1; then
-    # Debian's python3 without python3-venv: pip of outside fills the environment.
+    # Debian's python3 without python3-venv: the outer pip fills the environment.
     if ! "$python" -m venv --without-pip "$venv" ||
       ! "$python" -m pip --python "$venv/bin/python" install --quiet pip; then
       fail "cannot put pip into $venv: install python3-venv (Debian, Ubuntu), or name another PYTHON=..."
@@ -92,7 +92,7 @@ create_venv() {
   fi
 }
 
-# install core|test|peers: pip, showing the large downloads as they come.
+# install core|test|peers: installs with pip, and shows large downloads as they start.
 install() {
   local extras=""
   case $1 in
@@ -118,7 +118,7 @@ show_progress() {
 prepare_venv() {
   local what=$1 python started=$SECONDS
   if [ -n "${PYTHON:-}" ]; then find_python >/dev/null; fi
-  # One installation at a time, where the system has a lock for it.
+  # One installation at a time, if the system has flock.
   if command -v flock >/dev/null 2>&1; then
     exec 9<"$root/setup.py"
     flock -n 9 || { say "Waiting for another launch that is installing ..." && flock 9; } || true
