@@ -4,7 +4,8 @@
 #
 # An environment is reused while its stamp, which is written last, fits setup.py, requirements.txt
 # and the repository's location. Any other environment, including one whose installation was
-# interrupted, is made anew. PYTHON=... chooses the Python, by default the newest of 3.11-3.13 on PATH.
+# interrupted, is made anew. PYTHON=... chooses the Python; the default is the newest of 3.11-3.13
+# on PATH.
 
 unset CDPATH PYTHONHOME PYTHONPATH
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
