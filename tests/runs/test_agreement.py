@@ -1,4 +1,4 @@
-"""Agreement of devices: what is only rounded otherwise passes, what is wrong does not."""
+"""Agreement of devices: results that differ only in rounding pass, and wrong ones do not."""
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,10 @@ def faults(found, expected, precision):
 
 @pytest.fixture(scope="module")
 def computed():
-    """computed(precision, library, prior_bits) -> what this CPU computes.
+    """computed(precision, library, prior_bits) -> the figures that this CPU computes.
 
-    library: by the convolutions of other platforms. prior_bits: bits of the significand, behind the
-    first, that the prior's parameters are cut to, as products of less than float32 would.
+    library: whether to use the convolutions of other platforms. prior_bits: bits of the significand
+    after the leading one that the prior's parameters keep, to imitate products of low precision.
     """
     config = small_config()
     parameters = agreement.parameters(config)
@@ -47,7 +47,7 @@ def test_other_forms_and_precisions_agree_within_their_rounding(computed, expect
     assert not faults(computed(library=True), expected, "float32")
     found = computed("bfloat16")
     assert not faults(found, expected, "bfloat16")
-    # And it was computed otherwise, so that the bounds hold something.
+    # The results do differ, so the bounds above are not met trivially.
     assert "chain" in faults(found, expected, "float32")
     assert "log p(z)" not in faults(found, expected, "float32"), "the prior is always float32"
 
@@ -62,7 +62,7 @@ def test_errors_are_counted_in_roundings():
     found = {name: [np.full(4, 2.0), np.full(3, 1 + 2**-9)] for name in agreement.BOUNDS}
     errors = agreement.errors(found, expected, "tensorfloat32")
     assert errors.pop("log p(z)") == 2**14
-    assert errors.pop("chain") == 1  # The median of none and two.
+    assert errors.pop("chain") == 1  # the median of 0 and 2
     assert set(errors.values()) == {2.0}
     found["log p(x given z)"][0][1] = np.nan
     assert agreement.errors(found, expected, "bfloat16")["log p(x given z)"] == np.inf

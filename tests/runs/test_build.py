@@ -1,4 +1,4 @@
-"""Configs: parts switched by name, variants, and what a wrong value says."""
+"""Configs: switching parts by name, variants, and the messages for wrong values."""
 
 import ml_collections
 import numpy as np
@@ -22,7 +22,7 @@ every_config = pytest.mark.parametrize("name", CONFIGS)
 
 
 def test_there_are_configs():
-    """Else the tests below would test nothing."""
+    """Without configs the tests below would test nothing."""
     assert {"svhn", "cifar10", "celeba64", "celebahq256", "mnist", "fashion_mnist"} <= set(CONFIGS)
     assert {"digits", "image_folder"} <= set(CONFIGS)
 
@@ -41,7 +41,7 @@ def test_every_config_builds(name):
 
 @every_config
 def test_smoke_is_small_and_keeps_the_shapes(name):
-    """Nothing that other code may rely on changes: keys, image size, latent size, layer count."""
+    """`smoke` keeps what other code relies on: keys, image size, latent size, layer count."""
     full, smoke = experiment(name), experiment(name, "smoke")
     configuration.check(smoke)
     assert smoke.is_locked
@@ -58,7 +58,7 @@ def test_smoke_is_small_and_keeps_the_shapes(name):
 
 @every_config
 def test_every_part_has_all_its_settings(name):
-    """So that each of them can be overridden on the command line."""
+    """A setting can be overridden on the command line only if the config has it."""
     config = experiment(name)
     for section in build.SECTIONS:
         assert set(config[section]) == set(build.defaults(section, config[section].name))
@@ -70,7 +70,7 @@ def test_evaluation_is_without_noise(name):
     assert experiment(name).eval_inference.noise is False
 
 
-# The table of the paper's reference sheet: Langevin steps, image size, d, n_g, learning rate.
+# From the paper: Langevin steps in training and in testing, image size, d, n_g, learning rate.
 @pytest.mark.parametrize(
     ("name", "steps", "eval_steps", "size", "latent_dim", "width", "rate"),
     (

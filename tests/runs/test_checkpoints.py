@@ -1,4 +1,4 @@
-"""Faults of disks and files lose no checkpoint; earlier releases' are read for ever."""
+"""No fault of a disk or file loses a checkpoint; checkpoints of earlier releases stay readable."""
 
 import collections
 import errno
@@ -55,7 +55,7 @@ print("then:", anew.steps())
 def test_a_full_disk_is_named_and_the_checkpoint_before_stays(
     tmp_path, python_environment, repo
 ):
-    """On a file system of its own, of 9 MB, in a namespace where a user may mount one."""
+    """The test mounts its own file system of 9 MB in a user namespace."""
     mount = f"mount -t tmpfs -o size=9m tmpfs {tmp_path}"
     namespace = ["unshare", "-Urm", "sh", "-c"]
     allowed = shutil.which("unshare") and (
@@ -95,7 +95,7 @@ def run(state, tmp_path):
 
 
 def restore(run, template, step=None):
-    """As training does: the step, and the checkpoints after it are set aside."""
+    """Restores as training does, and sets aside the checkpoints after the restored step."""
     checkpoints = Checkpoints(run)
     try:
         restored = checkpoints.restore(template, step)
@@ -113,8 +113,8 @@ def contents(folder):
     }
 
 
-# What the kernel refuses to read, with an error that is no sign of damage: memory that is nobody's
-# (EIO), for what Python reads, and a link to itself (ELOOP), for what the array library reads.
+# Files that the kernel refuses to read, with errors that are no sign of damage: unmapped memory
+# (EIO) for what Python reads, and a link to itself (ELOOP) for what the array library reads.
 @pytest.mark.parametrize(
     ("file", "target", "message"),
     (
@@ -142,7 +142,7 @@ PASSING = (
     OSError(errno.ESTALE, "Stale file handle"),
     OSError(errno.EIO, "Input/output error"),
     MemoryError(),
-    # As the array library says it.
+    # as the array library words them
     ValueError("RESOURCE_EXHAUSTED: Error reading: Cannot allocate memory"),
     ValueError("DATA_LOSS: Error reading: Stale file handle [os_error_code='116']"),
 )
@@ -176,7 +176,7 @@ def test_an_error_of_another_kind_is_neither_hidden_nor_damage(run, state, monke
 
 
 def test_damaged_checkpoints_are_moved_and_kept(run, state, capsys):
-    """Twice in a row: the second does not take the first one's place."""
+    """Twice in a row: the second damaged checkpoint does not replace the first."""
     kept = []
     for name in ("2", "2-2"):
         (path,) = (run / "checkpoints" / "2" / "state").glob("manifest.ocdbt")
@@ -206,7 +206,7 @@ def test_a_damaged_checkpoint_that_was_asked_for_is_named(run, state):
 
 
 def test_a_release_with_one_more_field_reads_the_checkpoints_before_it(run, state):
-    """As long as the field is empty; else the field is named, and nothing is called damaged."""
+    """If the new field is not empty, the error names it and calls nothing damaged."""
     later = collections.namedtuple("Later", ("critic", *state._fields))
     restored, _ = restore(run, later(critic=(), **state._asdict()))
     jax.tree.map(np.testing.assert_array_equal, restored.parameters, state.parameters)
@@ -256,7 +256,7 @@ def test_there_are_frozen_checkpoints():
 
 @pytest.mark.parametrize("folder", FROZEN, ids=lambda path: path.name)
 def test_checkpoints_of_earlier_releases_are_read(folder):
-    """Images to 100 units of float32's rounding: three layers, each a sum of up to 64 products."""
+    """Images agree to 100 float32 roundings: three layers, each with sums of up to 64 products."""
     trained = lfbm_jax.load(folder)
     expected = json.loads((folder / "expected.json").read_text())
     z = np.linspace(-2, 2, 16, dtype=np.float32).reshape(2, 8)

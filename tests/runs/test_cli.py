@@ -1,4 +1,4 @@
-"""What every command begins with, and how it ends."""
+"""The start and the end of every command."""
 
 import json
 
@@ -7,14 +7,14 @@ import pytest
 from lfbm_jax.runs import cli
 from tests.builders import ROOT
 
-# Every file at the top of the package that is run as a command, with what it takes besides flags.
+# Every module at the top of the package that is a command, and the positional arguments of some.
 COMMANDS = sorted(
     path.stem
     for path in (ROOT / "lfbm_jax").glob("*.py")
     if "__main__" in path.read_text(encoding="utf-8")
 )
 ARGUMENTS = {"convert": ["checkpoint.pth"], "tables": ["runs"]}
-# Runs each command up to its own first line, which says what it finds.
+# Runs each command, with its main function replaced by one that prints how it was set up.
 EACH_COMMAND = """
 import json, os, runpy, sys
 import jax
@@ -48,7 +48,7 @@ for name, *words in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def begin(run_python, tmp_path):
-    """begin(*flags) -> the lines of every command, run with these flags if it takes a config."""
+    """begin(*flags) -> the lines that all commands print; those with a config get the flags."""
 
     def begin(*flags):
         script = tmp_path / "each_command.py"
@@ -64,8 +64,7 @@ def begin(run_python, tmp_path):
 
 
 def test_every_command_begins_alike(begin):
-    """Precision, determinism and the folder of compiled programs are set before its own first
-    line."""
+    """Precision, determinism and the compilation cache are set before a command's main runs."""
     assert {"main", "compare", "anomaly", "sweep", "benchmark", "convert", "tables"} == {*COMMANDS}
     lines, _ = begin("--config=configs/digits.py:smoke", "--config.deterministic=True")
     for name, found, status in zip(COMMANDS, lines[::2], lines[1::2], strict=True):
@@ -85,7 +84,7 @@ def test_every_command_checks_its_config(begin):
 
 @pytest.mark.parametrize("deterministic", (True, False))
 def test_deterministic_reaches_xla_which_knows_the_flag(deterministic, run_python):
-    """An unknown flag would end the process when JAX starts."""
+    """XLA ends the process at an unknown flag."""
     done = run_python(
         f"""
         import os
@@ -103,7 +102,7 @@ def test_deterministic_reaches_xla_which_knows_the_flag(deterministic, run_pytho
     assert "--xla_force_host_platform_device_count" in done.stdout, "earlier flags are kept"
 
 
-# With all of JAX's platforms asked for, and XLA's lines as a user has them.
+# JAX's platforms and XLA's log level as they are for a user.
 AS_A_USER = {"JAX_PLATFORMS": None, "TF_CPP_MIN_LOG_LEVEL": None}
 
 
@@ -117,7 +116,7 @@ def test_the_terminal_shows_one_line_for_a_mistake_and_no_other_packages_words(
 
 
 def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
-    """Where this machine has no TPU, JAX says so when it first asks for devices."""
+    """On a machine without a TPU, for example, JAX logs that when it first looks for devices."""
     second = tmp_path / "second"
     second.mkdir()
     program = f"""

@@ -1,4 +1,4 @@
-"""Where the paper's figures stand: only beside runs of its data, settings and protocol."""
+"""The paper's figures are shown only beside runs of its data, settings and protocol."""
 
 import copy
 
@@ -39,7 +39,7 @@ TABLE_2 = {
 
 @pytest.mark.parametrize("name", TABLE_2)
 def test_every_method_of_table_2_as_its_config_runs_it(name):
-    """The configs' settings are those that `paper_settings` gives, or nothing would stand here."""
+    """No figure would be shown if a config's settings differed from `paper_settings`."""
     for variants, (mse, fid) in TABLE_2[name].items():
         config = experiment(name, variants)
         found = beside(config, "reconstruct", figures={"num_images": FULL_SPLIT[name]})
@@ -116,7 +116,7 @@ def test_evaluation_is_the_papers_too():
     config.eval_inference.num_steps = 50
     assert beside(config, "reconstruct") == {}
     assert beside(config, "generate") == {"fid": 23.64}, "samples do not depend on it"
-    # Which of 400 and 8,000 steps the authors ran is not known.
+    # It is unknown whether the authors ran 400 or 8,000 steps.
     assert beside(experiment("svhn", "authors_test_steps"), "reconstruct") == {"mse": 0.005}
     config = copy.deepcopy(experiment("svhn"))
     config.task.generate.fid_num_images = 10_000
@@ -138,7 +138,7 @@ def test_reports_must_be_of_all_images():
     ("name", "step"), (("svhn", 115 * 733), ("cifar10", 93 * 500), ("celeba64", 71 * 1628))
 )
 def test_training_must_be_as_long_as_the_authors(name, step):
-    """Epochs of the published checkpoints; the last batch of an epoch may be smaller."""
+    """The steps are the published checkpoints' epochs times batches; the last may be smaller."""
     assert beside(experiment(name), "reconstruct", step)
     assert beside(experiment(name), "reconstruct", step - 1) == {}
 
@@ -172,7 +172,7 @@ def test_other_data_have_none():
         ("vae,square=40", None, None),
         ("lfbm_vae,square=40", None, None),
         ("square=25", None, None),
-        # LFBM's rates are fifteen times too high for an energy.
+        # LFBM's learning rate is fifteen times that of an energy prior.
         ("prior=energy,square=30", None, None),
     ),
 )
@@ -210,9 +210,9 @@ def test_table_3_is_of_the_papers_hole():
         ("digit=4", 19_460, 0.812),
         ("digit=4,lebm", 19_460, 0.630),
         ("lebm,digit=1", 20_302, 0.336),
-        ("digit=4", 10_000, None),  # The test split: another base rate.
+        ("digit=4", 10_000, None),  # the test split, which has another base rate
         ("digit=4", 13_888, None),
-        ("digit=4,abp", 19_460, None),  # Below what is possible at this base rate.
+        ("digit=4,abp", 19_460, None),  # The paper's figure is impossible at this base rate.
         ("digit=4,vae", 19_460, None),
         ("digit=2", 19_460, None),
         ("digit=4,smoke", 19_460, None),
@@ -224,7 +224,7 @@ def test_anomaly_detection_by_method_and_base_rate(variants, scored, auprc):
 
 
 def test_a_short_run_on_mnist_has_no_figure_of_the_paper():
-    """20 epochs of the 50,540 images that train where the 4 is held out."""
+    """The least is 20 epochs of the 50,540 images that train when digit 4 is held out."""
     config = experiment("mnist_anomaly", "digit=4")
     for step, found in ((10_120, {"auprc": 0.812}), (10_119, {})):
         assert beside(config, "anomaly", step, {"num_images": 19_460}) == found

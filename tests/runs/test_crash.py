@@ -1,4 +1,4 @@
-"""A crash leaves a report that says what happened; mistakes and signals leave none."""
+"""A crash leaves a report that says what happened; user errors and signals leave none."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Default settings of the parts: a change of one must be meant, and said where it comes from."""
+"""Default settings of parts and tasks, with sources, so that none changes by accident."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong ends with exit status 2 and one line, and leaves nothing behind."""
+"""A user's mistake ends the command with one line and exit status 2, and leaves no checkpoints."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Evaluation of both sets of parameters of a run: the last ones and their moving average."""
+"""Evaluation covers both sets of parameters of a run: the last ones and their moving average."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.builders import experiment
 
 @pytest.fixture(scope="module")
 def run(run_python, tmp_path_factory):
-    """The work directory of a short run that keeps an average, and its config."""
+    """The work directory of a short run with averaged parameters, and its config."""
     folder = tmp_path_factory.mktemp("averaged")
     settings = {"data.cache_dir": str(folder / "cache"), "train.ema_decay": 0.9}
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
@@ -50,7 +50,7 @@ def test_the_average_is_restored_with_the_checkpoint(run):
     built = build.model(config)
     first, last = (restore.trained(config, built, folder, step) for step in (1, 2))
     parameters = [jax.device_get(t._parameters) for t in (first, last, last.averaged)]
-    # After two steps the weights are 1 and 0.9, divided by their sum.
+    # After two steps the weights are 0.9 and 1, divided by their sum.
     expected = jax.tree.map(lambda a, b: (0.9 * a + b) / 1.9, *parameters[:2])
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),

@@ -1,4 +1,4 @@
-"""One run: when it is done, and what it leaves."""
+"""One run: when it counts as done, and which files it leaves."""
 
 import json
 import math
@@ -22,7 +22,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The config and the work directory of a run that is done."""
+    """The config and the work directory of a finished run."""
     folder = tmp_path_factory.mktemp("experiment") / "run"
     config = trial.config_of(folder, **SETTINGS)
     experiment.run(config, folder)
@@ -51,7 +51,7 @@ def test_a_run_of_any_other_config_is_not_done(run, changes):
 
 
 def test_a_run_that_crashed_before_its_last_report_is_not_done(tmp_path, monkeypatch, capsys):
-    """The next start finds the trained model."""
+    """The next start loads the trained model and only evaluates it."""
     folder = tmp_path / "run"
     config = trial.config_of(folder, **SETTINGS)
 
@@ -109,7 +109,7 @@ def test_costs_are_added_to_the_figures(run):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_claimed_folder_holds_the_very_config(name, tmp_path):
-    """What `lfbm_jax.main --workdir=FOLDER` reads there is equal in every value and type."""
+    """The config that `lfbm_jax.main --workdir=FOLDER` reads has the same values and types."""
     for variants in ("", "lfbm_vae", "lebm,smoke", "persistent", "rae", "sri_l5", "mask=png:a.png"):
         config = config_of(name, variants)
         folder = tmp_path / variants.replace("/", "-")

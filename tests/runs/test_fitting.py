@@ -1,4 +1,4 @@
-"""Priors that are fitted after training, and inference that is tuned: through the whole program."""
+"""Whole runs of models whose prior is fitted after training, or whose inference is tuned."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_such_a_model_trains_with_pictures_and_a_log(variant, tmp_path):
 
 @pytest.fixture(scope="module", params=["rae", "two_stage_vae"])
 def halfway(request, tmp_path_factory):
-    """A run, with averaged parameters, that was stopped before its prior was fitted."""
+    """A model with averaged parameters, stopped before its prior was fitted, and its images."""
     folder = tmp_path_factory.mktemp("halfway")
     config = experiment("digits", f"{request.param},smoke")
     config.data.cache_dir = str(folder / "cache")

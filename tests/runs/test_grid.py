@@ -1,5 +1,7 @@
-"""Lists of runs: completed here and in processes, resumed, printed; the work itself is stood in for
-by a program of a few lines."""
+"""Lists of runs: completed in this process and in others, resumed, printed.
+
+A program of a few lines stands in for the runs themselves.
+"""
 
 import json
 import os
@@ -16,7 +18,7 @@ from lfbm_jax.runs import cli, experiment, grid, workdir
 from tests.builders import small_config
 
 NAMES = ("a", "b", "c", "d")
-# Stands in for `lfbm_jax.main`: says what happens to it and where; does as it is told.
+# Stands in for `lfbm_jax.main`: does as `what` says, and logs what happens and on which device.
 PROGRAM = """
 import json, os, pathlib, signal, sys, time
 folder, mode, what = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -45,7 +47,7 @@ say("end")
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """Four runs whose data are never looked for."""
+    """Four runs whose data are never prepared."""
     monkeypatch.setattr(grid, "prepare", lambda data: None)
     found = []
     for seed, name in enumerate(NAMES):
@@ -57,7 +59,7 @@ def runs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def does(monkeypatch):
-    """What each run does, by its name: "fail", "hang", an error to raise; the others succeed."""
+    """Maps names of runs to what they do: "fail", "hang" or raise an error; others succeed."""
     does = {}
 
     def command(run, mode="train"):
@@ -78,7 +80,7 @@ def does(monkeypatch):
 
 
 def complete(runs, *flags, **more):
-    """The status that the command ends with, and the names of the runs that it concluded from."""
+    """Returns the command's exit status, and the names of the runs that `conclude` was given."""
     concluded = []
 
     def conclude(done):
@@ -91,13 +93,13 @@ def complete(runs, *flags, **more):
 
 
 def said(runs):
-    """What the processes said, in order."""
+    """The lines that the processes logged, in order."""
     path = runs[0].folder.parent / "said"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def most_at_once(lines, of=lambda line: None):
-    """The greatest number of processes at a time that agree in `of`."""
+    """The largest number of simultaneous processes with the same value of `of`."""
     counts, most = {}, 0
     for line in lines:
         counts[of(line)] = counts.get(of(line), 0) + (1 if line[0] == "begin" else -1)
@@ -160,7 +162,7 @@ def test_a_signal_tells_the_processes_at_work_to_save(signum, runs, does, monkey
             os.kill(os.getpid(), signum)
 
     usual = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Background jobs ignore SIGINT.
     try:
         with monkeypatch.context() as patch:
             patch.setattr(grid.time, "sleep", signal_once_both_hang)

@@ -1,4 +1,4 @@
-"""A run that is stopped, in whatever way, goes on as if nothing had happened."""
+"""A run that was stopped, in whatever way, resumes as if it had not been interrupted."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.fixture
 def start(python_environment, repo):
-    """Starts a training process."""
+    """start(run, *flags, **settings) -> a new training process."""
 
     def start(run, *more, **settings):
         return subprocess.Popen(
@@ -48,7 +48,7 @@ def start(python_environment, repo):
 def test_killed_and_interrupted_runs_go_on_from_the_newest_checkpoint(
     uninterrupted, start, tmp_path
 ):
-    """SIGKILL between and inside the writing of checkpoints, SIGTERM, then to the end."""
+    """SIGKILL between checkpoints, SIGKILL while one is written, SIGTERM, then a run to the end."""
     run = tmp_path / "run"
     kinds = [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, False), (0, False)]
     for signum, inside in kinds:
@@ -78,7 +78,7 @@ def assert_ended(run, uninterrupted):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_twenty_kills_at_random_moments(start, request, tmp_path):
-    """While starting, preparing, saving and training; --kill-seed=N gives other moments."""
+    """Kills while starting, preparing, saving and training; --kill-seed=N gives other moments."""
     random = np.random.default_rng(request.config.getoption("--kill-seed"))
     settings = {"data.source": "embedded", "train.num_steps": 6000, "train.checkpoint_every": 30}
     run, cache = tmp_path / "run", tmp_path / "cache"
@@ -121,7 +121,7 @@ def test_twenty_kills_at_random_moments(start, request, tmp_path):
 
 
 def test_one_signal_sent_twice_is_one_but_a_later_one_kills(run_python):
-    """As the death of a parent of many threads sends it."""
+    """A dying parent with many threads sends one signal several times."""
     program = """
         import signal, time
         from lfbm_jax.runs import signals
@@ -165,7 +165,7 @@ def test_damaged_newest_checkpoint_gives_way_to_the_one_before(uninterrupted, tm
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     newest = run / "checkpoints" / str(trial.STEPS)
-    # All of them: Orbax keeps a second copy, which nobody reads.
+    # Truncate all files, because Orbax also keeps a second copy that is never read.
     for data in newest.rglob("d/*"):
         os.truncate(data, data.stat().st_size // 2)
     damaged = [path.read_bytes() for path in sorted(newest.rglob("d/*"))]
@@ -180,7 +180,7 @@ def test_damaged_newest_checkpoint_gives_way_to_the_one_before(uninterrupted, tm
 
 
 def test_lines_that_a_resumed_run_writes_again_are_kept(tmp_path):
-    """And what a power cut left instead of a line; a second resume adds to the file."""
+    """Remains of a line after a power cut are kept too; a second resume appends to the file."""
     lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 3)]
     path, cut = tmp_path / "metrics.jsonl", tmp_path / "metrics_cut.jsonl"
     path.write_text("".join(lines) + '{"step": 4, "tr')
@@ -197,7 +197,7 @@ def test_lines_that_a_resumed_run_writes_again_are_kept(tmp_path):
 
 
 def test_an_input_output_error_stops_training_and_changes_nothing(uninterrupted, tmp_path):
-    """The kernel's own error, of a file that stands for memory that is nobody's."""
+    """The kernel raises the error, because the file links to unmapped memory."""
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     described = run / "checkpoints" / str(trial.STEPS) / "state" / "_METADATA"
@@ -229,7 +229,7 @@ def test_looking_at_a_run_leaves_a_half_written_checkpoint_alone(uninterrupted, 
     half.mkdir()
     trial.state_of(run)
     assert half.exists()
-    checkpoints = Checkpoints(run)  # To train there; Orbax cleans up in the background.
+    checkpoints = Checkpoints(run)  # as for training; Orbax cleans up in the background
     deadline = time.monotonic() + 30
     while half.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -267,7 +267,7 @@ def test_a_second_run_in_a_work_directory_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_second_process_in_a_work_directory_is_refused(start, tmp_path):
-    """The first goes on; the lock ends with it, even if it is killed."""
+    """The first process continues. Its lock ends with it, even if it is killed."""
     run = tmp_path / "run"
     first = start(run, **{"train.num_steps": 100_000})
     trial.wait_until(lambda: trial.steps(run), [first])
@@ -296,7 +296,7 @@ def config():
 
 @pytest.mark.slow
 def test_a_read_only_work_directory_is_named(python_environment, repo, tmp_path):
-    """On a file system of its own, in a namespace where a user may mount one."""
+    """The test mounts its own read-only file system in a user namespace."""
     namespace = ["unshare", "-Urm", "sh", "-c"]
     mount = f"mount -t tmpfs -o ro tmpfs {tmp_path}"
     allowed = shutil.which("unshare") and (
@@ -304,7 +304,7 @@ def test_a_read_only_work_directory_is_named(python_environment, repo, tmp_path)
     )
     if not allowed:
         pytest.skip("needs the right to mount a file system in a user namespace")
-    # The session's own cache may be written.
+    # The default data cache of the test session stays writable.
     arguments = trial.arguments(tmp_path / "run", "--config.data.cache_dir=")
     done = subprocess.run(
         [*namespace, f'{mount} && exec "$0" "$@"', sys.executable, *arguments],

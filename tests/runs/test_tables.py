@@ -1,5 +1,4 @@
-"""The tables: every entry stands where it belongs, what is unlike is apart, and what was not run
-says so."""
+"""The tables: entries are in the right place, runs that differ are apart, gaps say "not run"."""
 
 import json
 
@@ -10,7 +9,7 @@ from lfbm_jax.reports import paper
 from lfbm_jax.runs import recorded, tables, workdir
 from tests.builders import experiment
 
-LONG = 10**6  # Iterations: more than the authors' checkpoints had.
+LONG = 10**6  # iterations; more than the authors' checkpoints had
 SETUP = {
     "svhn": {"split": "test", "fid_reference": "train split, 73257 images (all)"},
     "celeba64": {"split": "validation", "fid_reference": "train split, 162770 images (all)"},
@@ -20,12 +19,12 @@ SCORED = {"svhn": 26_032, "celeba64": 19_867}
 
 
 def make_run(folder, name, figures, seed=0, step=LONG, setup=None, **changes):
-    """A work directory with a config of configs/<name>.py and reports of these figures.
+    """Makes a work directory with a config of configs/<name>.py and reports of these figures.
 
     Args:
-        name: a config, such as "svhn:lebm".
-        figures: by task.
-        changes: settings, with two underscores for a dot.
+        name: a config with variants, such as "svhn:lebm".
+        figures: figures by task.
+        changes: settings to override, with two underscores for a dot.
     """
     name, _, variants = name.partition(":")
     config = experiment(name, variants).copy_and_resolve_references().unlock()
@@ -47,7 +46,7 @@ def runs_in(folder):
 
 
 def section(lines, heading):
-    """The rows of a section's table, by their first cell."""
+    """The cells of each row of a section's table, by the row's first cell."""
     begin = lines.index(f"### {heading}")
     found = {}
     for line in lines[begin + 1 :]:
@@ -104,7 +103,7 @@ def test_seeds_are_averaged_beside_the_papers_figures(tmp_path):
 
 
 def test_runs_that_are_unlike_are_rows_that_say_how(tmp_path):
-    """K = 20, K = 100 and d = 2 once were one cell with a spread."""
+    """Regression: K = 20, K = 100 and d = 2 were averaged in one cell."""
     make_run(tmp_path / "a", "svhn", {"reconstruct": {"mse": 1}})
     make_run(tmp_path / "b", "svhn", {"reconstruct": {"mse": 2}}, inference__num_steps=100)
     make_run(tmp_path / "c", "svhn", {"reconstruct": {"mse": 3}}, model__latent_dim=2)
@@ -125,7 +124,7 @@ def test_one_unlike_run_leaves_the_papers_row_without_a_figure_of_ours(tmp_path)
 
 
 def test_made_up_images_stand_in_no_table_of_the_papers_data(tmp_path):
-    """Three smoke runs, K = 2, 2, 3 and seeds 0, 1, 0, once stood beside SVHN's 0.005."""
+    """Regression: three smoke runs (K = 2, 2, 3; seeds 0, 1, 0) appeared beside SVHN's 0.005."""
     for i, (steps, seed, mse) in enumerate(((2, 0, 0.39), (2, 1, 0.41), (3, 0, 0.42))):
         figures = {"reconstruct": {"mse": mse, "num_images": 6}}
         changes = {"inference__num_steps": steps}
@@ -161,7 +160,7 @@ def test_a_model_that_learned_for_too_short_says_so(tmp_path):
 
 
 def test_the_nine_models_of_table_1_are_nine_rows(tmp_path):
-    """`compare --models=table1` then `tables` once averaged short and long runs."""
+    """Regression: after `compare --models=table1`, `tables` averaged short and long runs."""
     models = ("", "long_run", "lfbm_vae", "lebm", "lebm,long_run", "lebm,inference=encoder",
               "abp", "abp,long_run", "vae")  # fmt: skip
     for i, variants in enumerate(models):
@@ -200,7 +199,7 @@ def test_table_3(tmp_path):
 
 
 def test_an_fid_that_is_not_the_papers_stands_under_its_own_name(tmp_path):
-    """Such figures once stood as "not run"."""
+    """Regression: such figures were shown as "not run"."""
     few = {"mse_hidden": 0.25, "fid_of_1000_images": 40.0, "kid_of_1000_images": 9.0}
     for seed in range(2):
         make_run(tmp_path / str(seed), "celeba64", {"inpaint": few}, seed)
@@ -223,7 +222,7 @@ def test_an_fid_that_is_not_the_papers_stands_under_its_own_name(tmp_path):
 
 
 def test_table_4_by_digit(tmp_path):
-    """Digits need not have as many iterations; the runs of one must."""
+    """Different digits may have different iterations; the runs of one digit may not."""
     for digit, seed, step, auprc in ((4, 0, LONG, 0.5), (4, 1, LONG, 0.7), (3, 0, 2 * LONG, 0.25)):
         figures = {"num_images": 2000 + digit, "auprc": auprc, "base_rate": 0.1}
         folder = tmp_path / f"digit-{digit}" / f"seed-{seed}"
@@ -291,7 +290,7 @@ def test_tables_5_and_6_by_occlusion(tmp_path, mask, side, column):
 
 
 def test_table_11_finds_the_times_that_runs_recorded(tmp_path):
-    """1,000 images per second, and 10 batches of 300 per epoch: 0.05 minutes."""
+    """1,000 images per second with 10 batches of 300 per epoch make 0.05 minutes."""
     generate = {"generate": {"time/milliseconds_per_batch": 80.0}}
     for seed, rate in enumerate((1000, 1000)):
         run = tmp_path / str(seed)
@@ -314,7 +313,7 @@ def test_table_11_finds_the_times_that_runs_recorded(tmp_path):
 
 
 def test_table_11_takes_times_of_the_benchmark_where_training_recorded_none(tmp_path):
-    """636 batches of 256 are an epoch of CelebA's 162,770 images; the last one is not full."""
+    """An epoch of CelebA's 162,770 images has 636 batches of 256, the last of them not full."""
     seconds = {"benchmark": {"seconds_per_step": 6.0, "synthesis_milliseconds": 70.0}}
     make_run(tmp_path / "a", "celeba64:table11", seconds, setup={"device": "1 x H100"})
     make_run(tmp_path / "other", "digits", seconds)

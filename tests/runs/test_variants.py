@@ -1,4 +1,4 @@
-"""The grid's variants: they build for every config, combine, and hold the tables' values."""
+"""The grid's variants build for every config, combine, and have the values of the tables."""
 
 import itertools
 import json
@@ -37,8 +37,8 @@ def test_table_1_has_nine_different_cells():
     assert len(found) == 9
 
 
-# Sigma, learning rates of generator, prior and inference model, updates, batch; steps and width of
-# the flow; n_i.
+# Sigma, learning rates of generator, prior and inference model, updates of prior and inference
+# model per update of the generator, batch size; (steps, width) of the encoder's flow; n_i.
 @pytest.mark.parametrize(
     ("name", "sigma", "rates", "updates", "batch", "flow", "width"),
     (
@@ -59,7 +59,7 @@ def test_tables_8_and_10(name, sigma, rates, updates, batch, flow, width):
     assert (config.inference.flow_steps, config.inference.hidden_width) == flow
     assert config.inference.layers[0][0] == width
     assert config.eval_inference.to_dict() == config.inference.to_dict() | {"noise": False}
-    # Table 8's sides: a 4 x 4 image is left for the heads.
+    # By Table 8, the heads get a 4 x 4 image.
     phi = describe(config, build.model(config))["inference"]["shapes"]
     last = config.inference.layers[-1][0]
     assert phi["encoder.Dense_0.kernel"] == [16 * last, 2 * config.model.latent_dim]
@@ -67,7 +67,7 @@ def test_tables_8_and_10(name, sigma, rates, updates, batch, flow, width):
 
 @pytest.mark.parametrize("name", ["svhn", "cifar10", "celeba64"])
 def test_lebm_has_the_values_of_its_authors_code(name):
-    """At CIFAR-10 and CelebA that is ours, as that code has no such settings."""
+    """For CIFAR-10 and CelebA this choice is ours, as that code has no settings for them."""
     config = experiment(name, "lebm")
     assert config.prior.activation == ("gelu" if name == "celeba64" else "leaky_relu")
     assert (config.prior.num_steps, config.prior.step_size) == (60, 0.4)
@@ -113,7 +113,7 @@ def test_table_11_learns_and_synthesises_by_256():
 
 @pytest.mark.parametrize("name", ["svhn", "celeba64", "image_folder", "digits"])
 def test_the_order_of_variants_does_not_matter(name):
-    """All pairs: each gives one config, or one refusal, whichever comes first."""
+    """Every pair gives the same config, or the same refusal, in either order."""
 
     def outcome(variants):
         try:
@@ -130,13 +130,13 @@ def test_the_order_of_variants_does_not_matter(name):
     for pair in itertools.combinations(every, 2):
         found = outcome(pair)
         assert found == outcome(pair[::-1]), pair
-        # Neither is silently undone: without it, the config is another one.
+        # Neither is silently undone: the config changes if it is left out.
         for variant, rest in zip(pair, pair[::-1], strict=True):
             if not isinstance(found, str) and alone[variant] != plain:
                 assert found != alone[rest] or pair in REDUNDANT, pair
 
 
-# One of these pairs is a part of the other.
+# In these pairs, one variant includes the other.
 REDUNDANT = {("abp", "vae"), ("rae", "ae"), ("rae", "objective=rae"), ("lebm", "prior=energy")}
 REDUNDANT |= {("vae", "inference=encoder"), ("two_stage_vae", "inference=encoder")}
 
@@ -180,7 +180,7 @@ def test_an_encoder_has_no_chain(variant):
 
 @pytest.mark.parametrize("prior", ("lebm", "abp"))
 def test_recovery_with_another_prior_by_the_documented_command(prior):
-    """The order of variants does not matter, and LEBM learns at its own rates."""
+    """Either order of variants gives the same config, and LEBM learns at its own rates."""
     config = experiment("celeba64", f"{prior},square=20")
     assert config == experiment("celeba64", f"square=20,{prior}")
     if prior == "lebm":
