@@ -127,7 +127,7 @@ def convert(
     config = config.copy_and_resolve_references()
     adapt(config, converted)
     build.model(config)  # Raises where these sizes make no model.
-    parameters = Parameters(converted.alpha, converted.beta, phi={})
+    parameters = Parameters(converted.alpha, converted.beta, phi=None)
     parameters = jax.tree.map(lambda array: jnp.asarray(array, float), parameters)
     state = learning.first_state(config, parameters)
     workdir.claim(folder, config)

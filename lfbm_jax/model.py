@@ -5,6 +5,7 @@ Everything here is a pure function of the parameters it is given and handles one
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -17,18 +18,50 @@ if TYPE_CHECKING:
     from lfbm_jax.priors.base import Prior
 
 
+# Arrays in nested containers; which ones is known to the part that made them.
+Tree = Any
+# The groups of parameters that every model has.
+GROUPS = ("prior", "generator", "inference")
+
+
+class Part:
+    """What the exchangeable parts of a model have in common.
+
+    A part is a frozen dataclass that inherits from the base class of its folder. Its fields without
+    a default are given by the builder; fields with a default are the settings of the config section
+    that names the part.
+    """
+
+    @classmethod
+    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """The config section's settings, shrunk where a two-step `:smoke` run needs it."""
+        return settings
+
+
 class Parameters(NamedTuple):
-    """The three groups of parameters, or one value of any kind for each group.
+    """All parameters, or anything that comes once for each group of them.
 
     Attributes:
         alpha: of the prior.
         beta: of the generator.
-        phi: of the inference network; empty for Langevin dynamics.
+        phi: of the inference network; None where there is none, as for Langevin dynamics.
+        psi: of the objective's own networks, by name; None where it has none.
     """
 
-    alpha: Any
-    beta: Any
-    phi: Any
+    alpha: Tree
+    beta: Tree
+    phi: Tree
+    psi: dict[str, Tree] | None = None
+
+    @classmethod
+    def of_groups(cls, groups: Mapping[str, Tree]) -> "Parameters":
+        """The parameters whose groups, by name, are these."""
+        psi = {name: group for name, group in groups.items() if name not in GROUPS}
+        return cls(*(groups[name] for name in GROUPS), psi or None)
+
+    def groups(self) -> dict[str, Tree]:
+        """What has an optimizer of its own, by name: those of `GROUPS` and each network of psi."""
+        return dict(zip(GROUPS, self[:3], strict=True)) | (self.psi or {})
 
 
 class Example(NamedTuple):
@@ -76,11 +109,17 @@ class Model:
     def init(self, key: jax.Array) -> Parameters:
         """Random parameters."""
         alpha_key, beta_key, phi_key = jax.random.split(key, 3)
+        psi_key = jax.random.fold_in(key, 3)  # A split in four could change the other three.
         beta = self.generator.init(beta_key)
         if self.learned_sigma:
             log_sigma = jnp.log(jnp.asarray(self.sigma, float))
             beta = {"generator": beta, "log_sigma": log_sigma}
-        return Parameters(self.prior.init(alpha_key), beta, self.inference.init(phi_key))
+        return Parameters(
+            self.prior.init(alpha_key),
+            beta,
+            self.inference.init(phi_key),
+            self.objective.init(psi_key),
+        )
 
     def prepare(self, parameters: Parameters) -> Parameters:
         """Does the work that depends on the parameters alone, once for many evaluations."""
@@ -89,7 +128,7 @@ class Model:
             beta = {**beta, "generator": self.generator.prepare(beta["generator"])}
         else:
             beta = self.generator.prepare(beta)
-        return Parameters(self.prior.prepare(parameters.alpha), beta, parameters.phi)
+        return parameters._replace(alpha=self.prior.prepare(parameters.alpha), beta=beta)
 
     def sigma_of(self, prepared: Parameters) -> jax.Array | float:
         """The standard deviation of the observation noise, []: the constant or the learned one."""

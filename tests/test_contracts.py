@@ -18,6 +18,7 @@ from lfbm_jax.images.pixels import occlude
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.layers.flows import Flow
 from lfbm_jax.model import Example, Parameters
+from lfbm_jax.objectives.base import Keys
 from lfbm_jax.runs import build
 from tests.builders import ENCODER_LAYERS, invented, perturbed, small_config
 from tests.linear_gaussian import linear_model
@@ -335,7 +336,7 @@ def call_everything(model, kind, settings):
     examples = jax.tree.map(lambda leaf: leaf[None], example)
     several = np.random.default_rng(0).normal(size=(40, dim)).astype(np.float32)
     log_joint = model.log_joint(prepared, image)
-    flow = jax.tree.map(lambda leaf: leaf[0], parameters.phi.get("flow", {}))
+    flow = jax.tree.map(lambda leaf: leaf[0], (parameters.phi or {}).get("flow", {}))
     group, raw = (tree._asdict()[GROUPS[kind]] for tree in (prepared, parameters))
     arguments = {
         "init": (key,),
@@ -403,9 +404,8 @@ def test_objective(name, masked):
     def loss(parameters, image, mask):
         prepared = model.prepare(parameters)
         key = jax.random.key(3)
-        keys = {"inference": key, "prior_loss": key}
         example = Example(occlude(image, mask), jnp.zeros((), int), jnp.ones(()), mask)
-        return model.objective.loss(model, prepared, prepared, keys, example)
+        return model.objective.loss(model, prepared, Keys(key, key), example)
 
     random = np.random.default_rng(0)
     image, other = jnp.asarray(random.uniform(-1, 1, (2, 8, 8, 1)), jnp.float32)

@@ -96,7 +96,7 @@ def test_init_and_prepare_serve_every_group(case):
     model = case[0]
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     assert isinstance(shapes, Parameters)
-    assert shapes.phi == {} and shapes.alpha and shapes.beta
+    assert shapes.phi is None and shapes.psi is None and shapes.alpha and shapes.beta
     prepared = jax.eval_shape(model.prepare, shapes)
     expected = jax.eval_shape(model.prior.prepare, shapes.alpha)
     assert jax.tree.structure(prepared.alpha) == jax.tree.structure(expected)

@@ -19,7 +19,7 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     for an inference network: a forward pass, and two for its gradients. With several updates of
     prior and inference for one of the generator, each needs an inference of its own, and one that
     goes through a network the generator's value and gradient with respect to z. What an objective
-    computes beyond values and gradients (RAE's gradient penalty) is left out.
+    computes beyond values and gradients (RAE's gradient penalty, a critic) is left out.
     """
     shapes = _shapes(model)
     batch = config.train.batch_size
@@ -27,6 +27,7 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
         "prior": _network(config.prior.name, shapes["prior"]),
         "generator": _network(config.generator.name, shapes["generator"]),
         "inference": _network(config.inference.name, shapes["inference"]),
+        "objective": _network(config.objective.name, shapes["objective"]),
     }
     networks["prior"] |= model.prior.reference_counts()
     forward = model.generator.flops()
@@ -40,7 +41,6 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
         "generator_update": batch * (3 + extra_passes) * forward,
     }
     return networks | {
-        "objective": config.objective.name,
         "latent_dim": config.model.latent_dim,
         "image_shape": [config.data.image_size, config.data.image_size, config.data.channels],
         "batch_size": batch,
@@ -57,8 +57,9 @@ def parameter_table(model: Model) -> str:
 
 def _shapes(model: Model) -> dict[str, Any]:
     """The shapes and types of all parameters as nested dictionaries, network by network."""
-    alpha, beta, phi = jax.eval_shape(model.init, jax.random.key(0))
-    return {"prior": alpha, "generator": beta, "inference": phi}
+    parameters = jax.eval_shape(model.init, jax.random.key(0))
+    groups = parameters._replace(psi=None).groups() | {"objective": parameters.psi}
+    return {name: group or {} for name, group in groups.items()}
 
 
 def _network(name: str, shapes: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How much memory a training step takes on a device, estimated from shapes alone."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from lfbm_jax.model import Example, Model
+from lfbm_jax.objectives.base import Keys
 
 # JAX takes this share of a GPU's memory by default (XLA_PYTHON_CLIENT_MEM_FRACTION).
 SHARE_OF_DEVICE = 0.75
@@ -64,7 +66,7 @@ def estimate(
 def _bytes_per_example(
     config: ml_collections.ConfigDict, model: Model, parameters: Any
 ) -> int:
-    """What the backward pass of the objective keeps of one example, the two largest twice."""
+    """What the backward pass of an update keeps of one example, the two largest arrays twice."""
     prepared = jax.eval_shape(model.prepare, parameters)
     side, dtype = config.data.image_size, jax.dtypes.canonicalize_dtype(float)
     example = Example(
@@ -73,21 +75,24 @@ def _bytes_per_example(
         jax.ShapeDtypeStruct((TRACED,), dtype),
     )
 
-    def residuals(prepared, example):
+    def residuals(update, prepared, example):
         def loss(prepared):
             def one(example):
                 key = jax.random.key(0)
-                keys = {"inference": key, "prior_loss": key}
-                frozen = jax.lax.stop_gradient(prepared)
-                return model.objective.loss(model, prepared, frozen, keys, example).value
+                return update.loss(model, prepared, Keys(key, key), example).value
 
             return jnp.sum(jax.vmap(one)(example))
 
         return jax.vjp(loss, prepared)[1]
 
-    kept = sorted(
-        leaf.size // TRACED * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(jax.eval_shape(residuals, prepared, example))
-        if leaf.size % TRACED == 0
-    )
-    return sum(kept) + sum(kept[-2:])
+    def of_update(update):
+        kept = sorted(
+            leaf.size // TRACED * leaf.dtype.itemsize
+            for leaf in jax.tree.leaves(
+                jax.eval_shape(functools.partial(residuals, update), prepared, example)
+            )
+            if leaf.size % TRACED == 0
+        )
+        return sum(kept) + sum(kept[-2:])
+
+    return max(map(of_update, model.objective.updates))

@@ -2,13 +2,14 @@
 
 import abc
 import dataclasses
-from typing import Any
 
 import jax
 
+from lfbm_jax.model import Part, Tree
+
 
 @dataclasses.dataclass(frozen=True)
-class Generator(abc.ABC):
+class Generator(Part, abc.ABC):
     """The mean image of one latent vector, Eq. 1; `jax.vmap` makes batches.
 
     A module of this folder defines a frozen dataclass `Generator` that inherits from this one. The
@@ -23,18 +24,18 @@ class Generator(abc.ABC):
 
     latent_dim: int
     image_shape: tuple[int, int, int]
-    dtype: Any
+    dtype: jax.typing.DTypeLike | None
 
     @abc.abstractmethod
-    def init(self, key: jax.Array) -> Any:
+    def init(self, key: jax.Array) -> Tree:
         """Random parameters beta, in the default floating type."""
 
-    def prepare(self, beta: Any) -> Any:
+    def prepare(self, beta: Tree) -> Tree:
         """The work that depends on beta alone, done once per update, inside the gradient."""
         return beta
 
     @abc.abstractmethod
-    def apply(self, prepared: Any, z: jax.Array) -> jax.Array:
+    def apply(self, prepared: Tree, z: jax.Array) -> jax.Array:
         """The mean image g(z), [H, W, C] in [-1, 1], in the type of z; z [latent_dim].
 
         Under `jax.vmap` it costs no more than a batched call would.
@@ -43,8 +44,3 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def flops(self) -> int:
         """Floating-point operations of one image's forward pass: 2 per multiply-add."""
-
-    @classmethod
-    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """The config section's settings, shrunk for a two-step `:smoke` run."""
-        return settings

@@ -3,17 +3,16 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 
-if TYPE_CHECKING:
-    from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.model import Example, Model, Parameters, Part, Tree
 
 # z [d] -> (log p(z), log p(x|z)), both in nats; their sum is the log joint density.
 LogJoint = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 # (parameters, some training examples) -> new phi.
-Tune = Callable[["Parameters", "Example"], Any]
+Tune = Callable[[Parameters, Example], Tree]
 
 
 class Posterior(NamedTuple):
@@ -32,7 +31,7 @@ class Posterior(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Inference(abc.ABC):
+class Inference(Part, abc.ABC):
     """Draws z from the posterior p(z|x) of one image, or near it; `jax.vmap` makes batches.
 
     A module of this folder defines a frozen dataclass `Inference` that inherits from this one. The
@@ -57,17 +56,16 @@ class Inference(abc.ABC):
     tune_every = 0
     tune_images = 0
 
-    def init(self, key: jax.Array) -> Any:
-        """Random parameters phi of an inference network; none for Langevin dynamics."""
+    def init(self, key: jax.Array) -> Tree:
+        """Random parameters phi of an inference network; None for Langevin dynamics."""
         del key
-        return {}
 
     @abc.abstractmethod
     def infer(
         self,
-        phi: Any,
+        phi: Tree,
         key: jax.Array,
-        example: "Example",
+        example: Example,
         log_joint: LogJoint,
         start: jax.Array | None = None,
     ) -> Posterior:
@@ -90,7 +88,7 @@ class Inference(abc.ABC):
         """Whether z is a differentiable function of the image alone, as an autoencoder needs."""
         return False
 
-    def tuner(self, model: "Model") -> Tune | None:
+    def tuner(self, model: Model) -> Tune | None:
         """What chooses phi every `tune_every` steps where no gradient does; None for nothing."""
         del model
         return None
@@ -98,8 +96,3 @@ class Inference(abc.ABC):
     def flops(self) -> int:
         """Floating-point operations of a network's forward pass of one image; 0 without one."""
         return 0
-
-    @classmethod
-    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """The config section's settings, shrunk for a two-step `:smoke` run."""
-        return settings

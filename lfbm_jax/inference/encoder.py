@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import convolutions
+from lfbm_jax.model import Example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Inference(base.Inference):
         self,
         phi: dict,
         key: jax.Array,
-        example: Any,
+        example: Example,
         log_joint: LogJoint,
         start: jax.Array | None = None,
     ) -> Posterior:

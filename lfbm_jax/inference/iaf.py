@@ -11,6 +11,7 @@ import numpy as np
 from lfbm_jax.errors import check_at_least_one
 from lfbm_jax.inference import encoder
 from lfbm_jax.inference.base import LogJoint, Posterior
+from lfbm_jax.model import Example
 
 # Added to the raw gate, so that steps begin close to the identity.
 GATE_OFFSET = 2.0
@@ -53,7 +54,7 @@ class Inference(encoder.Inference):
         self,
         phi: dict,
         key: jax.Array,
-        example: Any,
+        example: Example,
         log_joint: LogJoint,
         start: jax.Array | None = None,
     ) -> Posterior:

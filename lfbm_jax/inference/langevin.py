@@ -10,6 +10,7 @@ from lfbm_jax.errors import check_at_least_one, check_positive
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import langevin_step
+from lfbm_jax.model import Example, Tree
 
 # Evaluation without settings of its own: as the authors do, ascent of 400 steps.
 EVALUATION = {"num_steps": 400, "noise": False}
@@ -41,9 +42,9 @@ class Inference(base.Inference):
 
     def infer(
         self,
-        phi: dict,
+        phi: Tree,
         key: jax.Array,
-        example: Any,
+        example: Example,
         log_joint: LogJoint,
         start: jax.Array | None = None,
     ) -> Posterior:

@@ -1,65 +1,75 @@
-"""Adam for each group of parameters, with learning rates that follow the iteration."""
+"""Adam for each group of parameters, at learning rates that follow the iteration."""
 
-import functools
-from typing import Any
+from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
 from lfbm_jax.learning import schedules
-from lfbm_jax.model import Parameters
-
-# Config section of optimizer settings for each group of parameters.
-SECTIONS = Parameters(alpha="prior", beta="generator", phi="inference")
+from lfbm_jax.model import GROUPS, Parameters, Tree
 
 
-def of(config: ml_collections.ConfigDict) -> Parameters:
-    """Adam without its learning rate, which follows the iteration, not the update."""
-    return Parameters(
-        *(
-            optax.scale_by_adam(config.optimizer[section].b1, config.optimizer[section].b2)
-            for section in SECTIONS
-        )
-    )
+def init(config: ml_collections.ConfigDict, parameters: Parameters) -> Parameters:
+    """The state of every group's optimizer before its first step."""
+    states = {
+        name: _optimizer(_settings(config, name), rate=0.0).init(group)
+        for name, group in parameters.groups().items()
+    }
+    return Parameters.of_groups(states)
 
 
-def apply(
+def step(
     config: ml_collections.ConfigDict,
     steps_per_epoch: int,
-    step: jax.Array,
-    gradients: Parameters,
+    iteration: jax.Array,
+    gradients: Mapping[str, Tree],
     parameters: Parameters,
-    moments: Parameters,
-) -> tuple[Parameters, Parameters]:
-    """One step of Adam on every group: the new parameters and moments.
+    opt_state: Parameters,
+) -> tuple[Parameters, Parameters, dict[str, jax.Array]]:
+    """One step of Adam on some groups.
 
     Args:
         config: the whole config.
         steps_per_epoch: iterations per epoch, for the schedules.
-        step: finished iterations, which the learning rates follow.
-        gradients, parameters, moments: of the groups.
+        iteration: finished iterations, which the learning rates follow.
+        gradients: of the groups that take a step, by name.
+        parameters, opt_state: of all groups.
+
+    Returns:
+        The new parameters and optimizer states, those of other groups as they were, and the norm of
+        every gradient with its learning rate, to log.
     """
-    updated = []
-    groups = zip(SECTIONS, of(config), gradients, parameters, moments, strict=True)
-    for section, optimizer, gradient, values, memory in groups:
-        settings = config.optimizer[section]
-        rate = schedules.learning_rate(settings, steps_per_epoch)(step)
-        if settings.clip_norm:
-            gradient = _clip(gradient, settings.clip_norm)
-        direction, memory = optimizer.update(gradient, memory)
-        updated.append(
-            (jax.tree.map(functools.partial(_descend, rate), values, direction), memory)
-        )
-    new_parameters, new_moments = zip(*updated, strict=True)
-    return Parameters(*new_parameters), Parameters(*new_moments)
+    groups, states, metrics = parameters.groups(), opt_state.groups(), {}
+    for name, gradient in gradients.items():
+        settings = _settings(config, name)
+        rate = jnp.asarray(schedules.learning_rate(settings, steps_per_epoch)(iteration))
+        optimizer = _optimizer(settings, rate)
+        change, states[name] = optimizer.update(gradient, states[name], groups[name])
+        groups[name] = optax.apply_updates(groups[name], change)
+        if jax.tree.leaves(gradient):
+            metrics[f"grad_norm_{name}"] = optax.tree.norm(gradient)
+            metrics[f"learning_rate_{name}"] = rate
+    return Parameters.of_groups(groups), Parameters.of_groups(states), metrics
 
 
-def _clip(gradient: Any, norm: float) -> Any:
-    """The gradient of one group of parameters, scaled down where it is longer than `norm`."""
-    clip = optax.clip_by_global_norm(norm)
-    return clip.update(gradient, clip.init(gradient))[0]
+def _settings(config: ml_collections.ConfigDict, group: str) -> ml_collections.ConfigDict:
+    """The section of `optimizer` for a group; all networks of the objective share theirs."""
+    return config.optimizer[group if group in GROUPS else "objective"]
 
 
-def _descend(rate: jax.Array, value: jax.Array, direction: jax.Array) -> jax.Array:
-    return (value - rate * direction).astype(value.dtype)
+def _optimizer(
+    settings: ml_collections.ConfigDict, rate: jax.Array | float
+) -> optax.GradientTransformation:
+    """Adam at one learning rate.
+
+    The rate is an argument because it follows the iteration, of which one can take several steps
+    (Table 10): Optax's schedules would count the steps. So the state is Adam's moments alone.
+    """
+    clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity()
+    return optax.named_chain(
+        ("clip", clip),
+        ("adam", optax.scale_by_adam(settings.b1, settings.b2)),
+        ("rate", optax.scale_by_learning_rate(rate)),
+    )

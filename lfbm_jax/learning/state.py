@@ -16,17 +16,17 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: finished iterations of Algorithm 1, int32 [].
-        parameters: alpha, beta, phi.
-        moments: Adam's moments for each of them.
-        average: the exponential moving average of the parameters, or empty where there is none.
-        chains: z of every training image, [N, d], or empty where inference keeps no chains.
+        parameters: alpha, beta, phi, psi.
+        opt_state: the state of each group's optimizer, see `optimizers`.
+        average: the exponential moving average of the parameters; None where none is kept.
+        chains: z of every training image, [N, d]; None where inference keeps no chains.
     """
 
     step: jax.Array
     parameters: Parameters
-    moments: Parameters
-    average: Parameters | tuple[()] = ()
-    chains: jax.Array | tuple[()] = ()
+    opt_state: Parameters
+    average: Parameters | None = None
+    chains: jax.Array | None = None
 
 
 def init_state(
@@ -41,9 +41,6 @@ def init_state(
 
 def first_state(config: ml_collections.ConfigDict, parameters: Parameters) -> TrainState:
     """The state before the first step, of parameters that are there already."""
-    moments = (
-        optimizer.init(group)
-        for optimizer, group in zip(optimizers.of(config), parameters, strict=True)
-    )
-    average = parameters if config.train.ema_decay else ()
-    return TrainState(jnp.zeros((), jnp.int32), parameters, Parameters(*moments), average)
+    opt_state = optimizers.init(config, parameters)
+    average = parameters if config.train.ema_decay else None
+    return TrainState(jnp.zeros((), jnp.int32), parameters, opt_state, average)

@@ -1,26 +1,26 @@
-"""The one compiled update, for every objective.
+"""The one compiled iteration, for every objective.
 
 Algorithm 1: infer z for every image of a batch, then one step of Adam on the prior (Eq. 6) and on
-the generator (Eq. 7).
+the generator (Eq. 7). Other objectives may take several such updates in turn.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from lfbm_jax.devices import host_memory, sharding
 from lfbm_jax.images.pixels import occlude, to_unit_range
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers import precision
-from lfbm_jax.learning import averages, chains, optimizers, schedules
+from lfbm_jax.learning import averages, chains, optimizers
 from lfbm_jax.learning.state import TrainState
-from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.model import Example, Model, Parameters, Tree
+from lfbm_jax.objectives.base import Keys, Objective, Update
 
 Metrics = dict[str, jax.Array]
 
@@ -39,7 +39,7 @@ def make_update(
         the new state and metrics with a leading axis of steps.
     """
     # jit: traced once, used twice.
-    train_step = jax.jit(functools.partial(_train_step, config, model, steps_per_epoch))
+    iteration = jax.jit(functools.partial(_iteration, config, model, steps_per_epoch))
 
     @functools.partial(
         sharding.on_every_device,
@@ -52,13 +52,13 @@ def make_update(
     def update(state: TrainState, batches: Example, num_steps: jax.Array):
         def body(i, carry):
             state, history = carry
-            state, metrics = train_step(state, jax.tree.map(lambda array: array[i], batches))
+            state, metrics = iteration(state, jax.tree.map(lambda array: array[i], batches))
             history = jax.tree.map(lambda past, new: past.at[i].set(new), history, metrics)
             return state, history
 
         steps = batches.index.shape[0]
         first = jax.tree.map(lambda array: array[0], batches)
-        _, metrics = _zeros_like_result(train_step, state, first)
+        _, metrics = _zeros_like_result(iteration, state, first)
         history = jax.tree.map(lambda m: jnp.stack([m] * steps), metrics)
         return jax.lax.fori_loop(0, num_steps, body, (state, history))
 
@@ -76,80 +76,107 @@ def compile_update(update: Callable, state: TrainState, examples: Example) -> Ca
     return compiled
 
 
-def _train_step(
+def _iteration(
     config: ml_collections.ConfigDict,
     model: Model,
     steps_per_epoch: int,
     state: TrainState,
     batch: Example,
 ) -> tuple[TrainState, Metrics]:
-    """One iteration on one device's share of a batch.
-
-    With `train.prior_inference_updates` = U > 1 (Table 10), alpha and phi take U steps with fresh
-    noise; beta takes one, together with the last of them.
-    """
-    repeats = config.train.prior_inference_updates
-    compute = functools.partial(_gradients, config, model, batch)
-
-    def apply(state, gradients):
-        parameters, moments = optimizers.apply(
-            config, steps_per_epoch, state.step, gradients, state.parameters, state.moments
-        )
-        return state._replace(parameters=parameters, moments=moments)
-
-    def update_all_but_generator(repeat, state):
-        state, gradients, _ = compute(repeat, state)
-        updated = apply(state, gradients)
-        return state._replace(
-            parameters=updated.parameters._replace(beta=state.parameters.beta),
-            moments=updated.moments._replace(beta=state.moments.beta),
-        )
-
-    if repeats > 1:
-        state = jax.lax.fori_loop(0, repeats - 1, update_all_but_generator, state)
-    state, gradients, metrics = compute(repeats - 1, state)
-    for section, group in zip(optimizers.SECTIONS, gradients, strict=True):
-        if jax.tree.leaves(group):
-            schedule = schedules.learning_rate(config.optimizer[section], steps_per_epoch)
-            metrics[f"grad_norm_{section}"] = optax.tree.norm(group)
-            metrics[f"learning_rate_{section}"] = jnp.asarray(schedule(state.step))
-    state = apply(state, gradients)._replace(step=state.step + 1)
+    """One iteration on one device's share of a batch: the objective's updates in turn."""
+    begin, metrics = 0, {}
+    for update in _updates(config, model.objective):
+        take = functools.partial(_take, config, model, steps_per_epoch, batch, update)
+        state, found = _repeated(take, begin, update.times, state)
+        metrics |= found
+        begin += update.times
+    state = state._replace(step=state.step + 1)
     if config.train.ema_decay:
         state = state._replace(average=averages.updated(config.train.ema_decay, state))
     return state, metrics
+
+
+def _updates(config: ml_collections.ConfigDict, objective: Objective) -> Iterator[Update]:
+    """The updates of one iteration.
+
+    With `train.prior_inference_updates` = U > 1 (Table 10), U - 1 updates of all else come before
+    the one that changes the generator too.
+    """
+    more = config.train.prior_inference_updates - 1
+    for update in objective.updates:
+        if more and "generator" in update.changes:
+            others = tuple(name for name in update.changes if name != "generator")
+            yield update._replace(changes=others, times=more * update.times)
+        yield update
+
+
+def _repeated(
+    take: Callable[[jax.Array | int, TrainState], tuple[TrainState, Metrics]],
+    begin: int,
+    times: int,
+    state: TrainState,
+) -> tuple[TrainState, Metrics]:
+    """The state after some steps of one update, and the metrics of the last of them."""
+    if times == 1:
+        return take(begin, state)
+    _, metrics = _zeros_like_result(take, begin, state)
+    return jax.lax.fori_loop(
+        begin, begin + times, lambda number, carry: take(number, carry[0]), (state, metrics)
+    )
+
+
+def _take(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    steps_per_epoch: int,
+    batch: Example,
+    update: Update,
+    number: jax.Array | int,
+    state: TrainState,
+) -> tuple[TrainState, Metrics]:
+    """One step of an update, the one of this number in its iteration, from inference to Adam."""
+    gradients, metrics, z = _gradients(config, model, batch, update, number, state)
+    parameters, opt_state, figures = optimizers.step(
+        config, steps_per_epoch, state.step, gradients, state.parameters, state.opt_state
+    )
+    kept = chains.keep(state.chains, batch, z)
+    state = state._replace(parameters=parameters, opt_state=opt_state, chains=kept)
+    return state, metrics | figures
 
 
 def _gradients(
     config: ml_collections.ConfigDict,
     model: Model,
     batch: Example,
-    repeat: jax.Array | int,
+    update: Update,
+    number: jax.Array | int,
     state: TrainState,
-) -> tuple[TrainState, Parameters, Metrics]:
+) -> tuple[dict[str, Tree], Metrics, jax.Array | None]:
     """Gradients and metrics of the weighted mean over the examples of all devices.
 
     A device goes through its share in microbatches and adds up their gradients. These are taken
-    with respect to the prepared parameters, and through `prepare` once at the end. The state comes
-    back with its chains, if there are any, where they stopped.
+    with respect to the prepared parameters, and through `prepare` once at the end.
+
+    Returns:
+        The gradients of the groups that the update changes, by name; metrics; and z of this
+        device's examples, [microbatches, at most shard, d], where it was inferred.
     """
     total_weight = jax.lax.psum(jnp.sum(batch.weight), sharding.AXIS)
     prepared, through_prepare = jax.vjp(model.prepare, state.parameters)
     step = state.step
 
     def share_of_loss(prepared, examples, total_weight):
-        frozen = jax.lax.stop_gradient(prepared)
-
         def one_example(example):
-            keys = {
-                "inference": key_for(config.seed, Purpose.INFERENCE, step, example.index, repeat),
-                "prior_loss": key_for(config.seed, Purpose.PRIOR_LOSS, step, example.index, repeat),
-            }
+            keys = Keys(
+                key_for(config.seed, Purpose.INFERENCE, step, example.index, number),
+                key_for(config.seed, Purpose.PRIOR_LOSS, step, example.index, number),
+            )
             x, mask = to_unit_range(example.image), example.mask
             if config.data.horizontal_flip:
                 key = key_for(config.seed, Purpose.FLIP, step, example.index)
                 x, mask = jax.tree.map(functools.partial(_flip, key), (x, mask))
             example = example._replace(image=occlude(x, mask), mask=mask)
-            return model.objective.loss(model, prepared, frozen, keys, example)
+            return update.loss(model, prepared, keys, example)
 
         def share(values):
             return jnp.sum(values * examples.weight.astype(values.dtype)) / total_weight
@@ -169,20 +196,22 @@ def _gradients(
     gradients, (metrics, _) = _zeros_like_result(of_microbatch, prepared, first, total_weight)
     (gradients, metrics), z = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
     (gradients,) = through_prepare(gradients)
-    state = state._replace(chains=chains.keep(state.chains, batch, z))
+    # The other gradients are read nowhere, so the compiler leaves them out.
+    gradients = {name: gradients.groups()[name] for name in update.changes}
     gradients, metrics = jax.lax.psum((gradients, metrics), sharding.AXIS)
-    return state, *_penalized(model, state.parameters.beta, gradients, metrics)
+    return *_penalized(model, state.parameters.beta, gradients, metrics), z
 
 
 def _penalized(
-    model: Model, beta: Any, gradients: Parameters, metrics: Metrics
-) -> tuple[Parameters, Metrics]:
+    model: Model, beta: Tree, gradients: dict[str, Tree], metrics: Metrics
+) -> tuple[dict[str, Tree], Metrics]:
     """The same with the objective's term of the generator's parameters alone, if it has one."""
-    if model.objective.weight_penalty(beta) is None:
+    penalty, pull_back = jax.vjp(model.objective.weight_penalty, beta)
+    if penalty is None or "generator" not in gradients:
         return gradients, metrics
-    penalty, slope = jax.value_and_grad(model.objective.weight_penalty)(beta)
-    beta_gradient = jax.tree.map(jnp.add, gradients.beta, slope)
-    return gradients._replace(beta=beta_gradient), metrics | {"loss_regularizer": penalty}
+    (slope,) = pull_back(jnp.ones_like(penalty))
+    of_generator = jax.tree.map(jnp.add, gradients["generator"], slope)
+    return gradients | {"generator": of_generator}, metrics | {"loss_regularizer": penalty}
 
 
 def _zeros_like_result(function: Callable, *args) -> Any:

@@ -3,14 +3,14 @@ deterministic autoencoders", whose density of z is fitted afterwards.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lfbm_jax.errors import UserError, did_you_mean
-from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.model import Example, Model, Parameters, Tree
 from lfbm_jax.objectives import base
+from lfbm_jax.objectives.base import Keys, Loss
 
 REGULARIZERS = ("none", "l2", "gradient_penalty")
 
@@ -49,18 +49,12 @@ class Objective(base.Objective):
                 " use the variant :rae"
             )
 
-    def loss(
-        self,
-        model: Model,
-        prepared: Parameters,
-        frozen: Parameters,
-        keys: dict[str, jax.Array],
-        example: Example,
-    ) -> base.Loss:
+    def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
         """See the base class."""
+        frozen = jax.lax.stop_gradient(prepared)
         x, mask = example.image, example.mask
         posterior = model.inference.infer(
-            prepared.phi, keys["inference"], example, model.log_joint(frozen, x, mask)
+            prepared.phi, keys.inference, example, model.log_joint(frozen, x, mask)
         )
         z = posterior.z
         image = model.decode(prepared, z)
@@ -76,14 +70,14 @@ class Objective(base.Objective):
         }
         if self.regularizer == "gradient_penalty":
             # E |J^T v|^2 = |J|_F^2 for v ~ N(0, I).
-            v = jax.random.normal(keys["prior_loss"], image.shape, image.dtype)
+            v = jax.random.normal(keys.loss, image.shape, image.dtype)
             _, pull_back = jax.vjp(lambda z: model.decode(prepared, z), z)
             penalty = jnp.sum(jnp.square(pull_back(v)[0])).astype(latent.dtype)
             value = value + self.regularizer_weight * penalty
             metrics["loss_regularizer"] = penalty
-        return base.Loss(value, metrics, z)
+        return Loss(value, metrics, z)
 
-    def weight_penalty(self, beta: Any) -> jax.Array | None:
+    def weight_penalty(self, beta: Tree) -> jax.Array | None:
         """The weighted squares of all kernels, for `l2`; biases do not count."""
         if self.regularizer != "l2":
             return None

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.objectives import base
+from lfbm_jax.objectives.base import Keys, Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,24 +18,18 @@ class Objective(base.Objective):
     inference network and a normalised prior it is the negative evidence lower bound, Eq. 24.
     """
 
-    def loss(
-        self,
-        model: Model,
-        prepared: Parameters,
-        frozen: Parameters,
-        keys: dict[str, jax.Array],
-        example: Example,
-    ) -> base.Loss:
+    def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
         """See the base class."""
+        frozen = jax.lax.stop_gradient(prepared)
         x, mask = example.image, example.mask
         log_joint = model.log_joint(frozen, x, mask)
         posterior = model.inference.infer(
-            prepared.phi, keys["inference"], example, log_joint, example.start
+            prepared.phi, keys.inference, example, log_joint, example.start
         )
         z = posterior.z
         image = model.decode(prepared, z)
         log_p_x_given_z = model.log_p_x_given_mean(prepared, x, image, mask)
-        prior_loss = model.prior.loss(prepared.alpha, keys["prior_loss"], z)
+        prior_loss = model.prior.loss(prepared.alpha, keys.loss, z)
         value = -log_p_x_given_z + prior_loss + posterior.log_q
         metrics = {
             "loss_generator": -log_p_x_given_z,
@@ -47,4 +42,4 @@ class Objective(base.Objective):
             metrics["elbo"] = -value
         if model.learned_sigma:
             metrics["sigma"] = model.sigma_of(frozen)
-        return base.Loss(value, metrics, z)
+        return Loss(value, metrics, z)

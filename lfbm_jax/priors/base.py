@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from lfbm_jax.layers import precision
+from lfbm_jax.model import Part, Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior(abc.ABC):
+class Prior(Part, abc.ABC):
     """A density of one latent vector z [d], Eq. 2 and 5; `jax.vmap` makes batches.
 
     A module of this folder defines a frozen dataclass `Prior` that inherits from this one. The
@@ -43,22 +44,22 @@ class Prior(abc.ABC):
                 setattr(cls, name, precision.full(method))
 
     @abc.abstractmethod
-    def init(self, key: jax.Array) -> Any:
+    def init(self, key: jax.Array) -> Tree:
         """Random parameters alpha, in the default floating type."""
 
-    def prepare(self, alpha: Any) -> Any:
+    def prepare(self, alpha: Tree) -> Tree:
         """The work that depends on alpha alone, done once per update, inside the gradient."""
         return alpha
 
     @abc.abstractmethod
-    def log_prob(self, prepared: Any, z: jax.Array) -> jax.Array:
+    def log_prob(self, prepared: Tree, z: jax.Array) -> jax.Array:
         """log p_alpha(z) in nats, []; z [d]. Up to a constant where it is not `normalized`."""
 
     @abc.abstractmethod
-    def sample(self, prepared: Any, key: jax.Array) -> jax.Array:
+    def sample(self, prepared: Tree, key: jax.Array) -> jax.Array:
         """One draw, [d]."""
 
-    def loss(self, prepared: Any, key: jax.Array, z: jax.Array) -> jax.Array:
+    def loss(self, prepared: Tree, key: jax.Array, z: jax.Array) -> jax.Array:
         """What learning minimises over alpha for an inferred z, []: -log p_alpha(z), Eq. 6.
 
         Its gradient in z is that of -log p_alpha(z) for every prior; z is not stopped here.
@@ -71,12 +72,12 @@ class Prior(abc.ABC):
         del key
         return -self.log_prob(prepared, z)
 
-    def forward(self, prepared: Any, z0: jax.Array) -> jax.Array:
+    def forward(self, prepared: Tree, z0: jax.Array) -> jax.Array:
         """z = f(z0), [d], of a base vector z0 ~ N(0, I); without a flow, z0 itself."""
         del prepared
         return z0
 
-    def inverse(self, prepared: Any, z: jax.Array) -> jax.Array:
+    def inverse(self, prepared: Tree, z: jax.Array) -> jax.Array:
         """z0 = f^-1(z), [d]; without a flow, z itself."""
         del prepared
         return z
@@ -90,12 +91,12 @@ class Prior(abc.ABC):
         """Parameter counts printed elsewhere that differ from ours, for `describe`."""
         return {}
 
-    def is_fitted(self, alpha: Any) -> bool:
+    def is_fitted(self, alpha: Tree) -> bool:
         """Whether alpha is ready to be sampled from: not before `fit` for a prior that needs it."""
         del alpha
         return True
 
-    def fit(self, alpha: Any, draw: Callable[[int], np.ndarray], seed: int) -> Any:
+    def fit(self, alpha: Tree, draw: Callable[[int], np.ndarray], seed: int) -> Tree:
         """Alpha fitted to latent vectors inferred from all training images.
 
         Called where `fitted_afterwards` is True only.
@@ -106,8 +107,3 @@ class Prior(abc.ABC):
             seed: of whatever is random.
         """
         raise NotImplementedError(f"{type(self).__name__} is learned with the generator")
-
-    @classmethod
-    def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """The config section's settings, shrunk where a two-step `:smoke` run needs it."""
-        return settings

@@ -51,7 +51,7 @@ def model(config: ml_collections.ConfigDict) -> Model:
         inference=part(config, "inference", **context),
         eval_inference=part(config, "eval_inference", **context),
         masked_inference=part(config, "masked_inference", **context),
-        objective=part(config, "objective"),
+        objective=part(config, "objective", **context),
         sigma=float(config.model.sigma),
         learned_sigma=config.model.learned_sigma,
     )

@@ -215,7 +215,7 @@ class Checkpoints:
         filled = {name: _filled(item, restored[name]) for name, item in items.items()}
         if restored.checksum != restored.checksum | _checksums(filled):
             raise ValueError("its checksum does not match its contents")
-        chains = filled["chains"]["z"] if "chains" in items else ()
+        chains = filled["chains"]["z"] if "chains" in items else None
         return filled["state"]._replace(chains=chains)
 
     def _layout(self, step: int, items: dict) -> dict:
@@ -254,8 +254,8 @@ class Checkpoints:
 
 def _items(state: TrainState) -> dict:
     """Splits a state into a checkpoint's items: the state without chains, and its chains if any."""
-    items = {"state": state._replace(chains=())}
-    return items if isinstance(state.chains, tuple) else items | {"chains": {"z": state.chains}}
+    items = {"state": state._replace(chains=None)}
+    return items if state.chains is None else items | {"chains": {"z": state.chains}}
 
 
 def _as_numpy(tree):
@@ -279,8 +279,9 @@ def _named(tree) -> Iterator[tuple[str, Any]]:
 
 
 def _name(path) -> str:
-    """A dotted name, the same for a saved tree and for Orbax's description of it."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+    """Splits a state into a checkpoint's items: the state without chains, and its chains if any."""
+    items = {"state": state._replace(chains=None)}
+    return items if state.chains is None else items | {"chains": {"z": state.chains}}
 
 
 def _checksums(items: dict) -> dict[str, int]:

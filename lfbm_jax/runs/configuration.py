@@ -10,6 +10,7 @@ from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.inference import langevin
 from lfbm_jax.layers.precision import PRECISIONS
 from lfbm_jax.learning import schedules
+from lfbm_jax.model import GROUPS
 from lfbm_jax.runs import build
 
 # A variant changes a config in place. If it is written `name=value`, it gets the value as text.
@@ -70,7 +71,7 @@ def base() -> ml_collections.ConfigDict:
                     "warmup_steps": 0,  # iterations of a linear ramp, with any schedule
                     "clip_norm": 0.0,  # largest norm of the group's gradient; 0: no clipping
                 }
-                for section in ("generator", "prior", "inference")
+                for section in (*GROUPS, "objective")
             },
             "train": {
                 "batch_size": 100,

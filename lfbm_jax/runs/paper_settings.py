@@ -252,6 +252,7 @@ def _inference(own: Experiment, name: str) -> tuple[dict[str, Any], dict[str, An
 def _without(config: dict[str, Any], left_out: tuple[str, ...]) -> dict[str, Any]:
     """Flattens a config to dotted JSON values, without settings that start with `left_out`."""
     left_out += ("data.source", "data.name", "masked_inference.", "precision")
+    left_out += ("optimizer.objective.",)  # Networks that none of its objectives has.
     return {
         key: value
         for key, value in workdir.flat(workdir.as_json(config)).items()

@@ -189,7 +189,7 @@ class _Run:
             fitted = fitting.fit(self._present(), self._data)
             average = fitted.averaged
             self._state = self._state._replace(
-                parameters=fitted.parameters, average=average.parameters if average else ()
+                parameters=fitted.parameters, average=average.parameters if average else None
             )
 
     def _collect_metrics(self) -> None:
@@ -197,7 +197,8 @@ class _Run:
         rate = self._timer.rate(self._step)
         figures["time/images_per_second"] = rate * self._config.train.batch_size
         figures["epoch"] = self._step / self._batches.steps_per_epoch
-        self._bar.set_postfix(mse=f"{figures['train/mse']:.4f}", refresh=False)
+        if "train/mse" in figures:
+            self._bar.set_postfix(mse=f"{figures['train/mse']:.4f}", refresh=False)
         self._figures |= figures
 
     def _draw(self) -> None:

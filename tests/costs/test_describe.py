@@ -55,11 +55,11 @@ def test_operations_of_a_training_step(name, products, steps, tera):
 
 def test_shapes_account_for_every_parameter_and_it_is_json():
     found = json.loads(json.dumps(described("svhn")))
-    assert found["latent_dim"] == 100 and found["objective"] == "variational"
-    assert described("svhn", "rae")["objective"] == "rae"
+    assert found["latent_dim"] == 100 and found["objective"]["name"] == "variational"
+    assert described("svhn", "rae")["objective"]["name"] == "rae"
     assert found["image_shape"] == [32, 32, 3]
     assert found["generator"]["shapes"]["layer_0.kernel"] == [4, 4, 100, 512]
-    for network in ("prior", "generator", "inference"):
+    for network in ("prior", "generator", "inference", "objective"):
         total = 0
         for shape in found[network]["shapes"].values():
             size = 1

@@ -93,7 +93,7 @@ def test_a_resumed_run_has_the_same_chains_bit_for_bit(update, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert np.any(resumed.chains != restored.chains)
     without = checkpoints.restore(learning.init_state(CONFIG, MODEL))
-    assert without.chains == ()
+    assert without.chains is None
     with pytest.raises(UserError, match="chains of 9 training images, but the data has 8; use"):
         checkpoints.restore(learning.init_state(CONFIG, MODEL, 8))
     damaged = tmp_path / "checkpoints" / "3" / "checksum" / "metadata"
@@ -138,4 +138,4 @@ def test_mirror_images_have_no_chain_of_their_own():
 
 def test_other_inference_keeps_nothing():
     config = small_config()
-    assert learning.init_state(config, build.model(config), 9).chains == ()
+    assert learning.init_state(config, build.model(config), 9).chains is None

@@ -12,6 +12,7 @@ from lfbm_jax.inference import base, langevin
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import rae
+from lfbm_jax.objectives.base import Keys
 from lfbm_jax.priors import mixture
 from tests.linear_gaussian import linear_model
 
@@ -60,8 +61,8 @@ def test_objective_is_the_sum_of_its_terms(regularizer, masked):
     @jax.jit
     def evaluate(beta, phi, key):
         prepared = model.prepare(Parameters(model.prior.init(key), beta, phi))
-        keys = {"inference": key, "prior_loss": key}
-        found = model.objective.loss(model, prepared, prepared, keys, Example(x, 0, 1.0, mask))
+        keys = Keys(key, key)
+        found = model.objective.loss(model, prepared, keys, Example(x, 0, 1.0, mask))
         penalty = model.objective.weight_penalty(beta)
         return found.value + (0 if penalty is None else penalty), found.metrics
 
@@ -81,14 +82,14 @@ def test_objective_is_the_sum_of_its_terms(regularizer, masked):
 def test_no_gradient_reaches_the_mixture():
     model = rae_model()
     parameters = jax.jit(model.init)(jax.random.key(0))
-    keys = dict.fromkeys(("inference", "prior_loss"), jax.random.key(1))
+    keys = Keys(jax.random.key(1), jax.random.key(1))
 
     @jax.jit
     def gradient(parameters):
         def loss(parameters):
             prepared = model.prepare(parameters)
             example = Example(jnp.full(SHAPE, 0.3), 0, 1.0)
-            return model.objective.loss(model, prepared, prepared, keys, example).value
+            return model.objective.loss(model, prepared, keys, example).value
 
         return jax.grad(loss)(parameters)
 

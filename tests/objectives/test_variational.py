@@ -12,6 +12,7 @@ from lfbm_jax.inference import base
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.objectives import variational
+from lfbm_jax.objectives.base import Keys
 from lfbm_jax.priors.base import Prior
 from tests.linear_gaussian import LinearGenerator, linear_model
 
@@ -60,8 +61,8 @@ def test_a_learned_sigma_is_that_of_the_bound_and_of_every_density():
             def loss(log_sigma):
                 beta = {"generator": generator, "log_sigma": log_sigma}
                 prepared = model.prepare(Parameters({}, beta, phi))
-                keys = {"inference": key, "prior_loss": key}
-                found = model.objective.loss(model, prepared, prepared, keys, Example(x, 0, 1.0))
+                keys = Keys(key, key)
+                found = model.objective.loss(model, prepared, keys, Example(x, 0, 1.0))
                 density = model.log_p_x_given_z(prepared, x, phi + noise)
                 return found.value, (found.metrics, density)
 
@@ -129,24 +130,23 @@ def test_objective_of_any_prior_and_inference():
     )
     x = random.uniform(-1, 1, SHAPE)
     mask = np.array([[[1.0], [1.0], [0.0]], [[1.0], [0.0], [1.0]]])
-    keys = {"inference": jax.random.key(1), "prior_loss": jax.random.key(2)}
+    keys = Keys(jax.random.key(1), jax.random.key(2))
     example = Example(x, 0, 1.0, mask)
 
     @jax.jit
     def evaluate(parameters):
         def loss(prepared):
-            frozen = jax.lax.stop_gradient(prepared)
-            found = model.objective.loss(model, prepared, frozen, keys, example)
+            found = model.objective.loss(model, prepared, keys, example)
             return found.value, found.metrics
 
         return jax.value_and_grad(loss, has_aux=True)(parameters)
 
     (loss, metrics), gradient = evaluate(parameters)
 
-    alpha, beta, phi = parameters
+    alpha, beta, phi = parameters[:3]
     matrix, visible = beta["matrix"], mask.ravel()
     residual = lambda z: x.ravel() - matrix @ z - beta["bias"]  # noqa: E731
-    noise, loss_noise = (np.asarray(jax.random.normal(keys[k], (3,))) for k in keys)
+    noise, loss_noise = (np.asarray(jax.random.normal(key, (3,))) for key in keys)
     slope = alpha + matrix.T @ (visible * residual(np.zeros(3))) / SIGMA**2
     z = phi + noise + slope
     seen = visible == 1

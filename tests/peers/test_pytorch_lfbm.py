@@ -33,7 +33,7 @@ def test_one_step_of_the_peer_equals_ours():
         examples = Example(images[None, None], index[None, None], np.ones((1, 1, BATCH)))
         update = learning.make_update(config, built, steps_per_epoch=100)
         after, metrics = update(sharding.replicate(state), examples, np.int32(1))
-        moments, metrics = jax.device_get((after.moments, metrics))
+        states, metrics = jax.device_get((after.opt_state, metrics))
 
         def randomness(index):
             key = key_for(config.seed, Purpose.INFERENCE, 0, index, 0)
@@ -57,7 +57,7 @@ def test_one_step_of_the_peer_equals_ours():
     np.testing.assert_allclose(norm, metrics["norm_z"][0], rtol=1e-12)
     # Adam's step hides the scale of a gradient, its first moment does not.
     expected = pytorch_lfbm.Model(spec).double()
-    expected.load(moments.alpha.mu, moments.beta.mu)
+    expected.load(states.alpha["adam"].mu, states.beta["adam"].mu)
     averages = {
         parameter: state["exp_avg"].numpy()
         for optimizer in trainer.optimizers

@@ -39,7 +39,7 @@ checkpoints = Checkpoints(folder)
 checkpoints.save(state)
 (folder / "filler").write_bytes(bytes(shutil.disk_usage(folder).free - 20_000))
 noise = jax.tree.map(lambda leaf: np.random.default_rng(0).normal(size=leaf.shape), state)
-later = state._replace(step=np.int32(1), moments=noise.moments)
+later = state._replace(step=np.int32(1), opt_state=noise.opt_state)
 try:
     checkpoints.save(later)
 except UserError as error:
@@ -208,7 +208,7 @@ def test_a_damaged_checkpoint_that_was_asked_for_is_named(run, state):
 def test_a_release_with_one_more_field_reads_the_checkpoints_before_it(run, state):
     """If the new field is not empty, the error names it and calls nothing damaged."""
     later = collections.namedtuple("Later", ("critic", *state._fields))
-    restored, _ = restore(run, later(critic=(), **state._asdict()))
+    restored, _ = restore(run, later(critic=None, **state._asdict()))
     jax.tree.map(np.testing.assert_array_equal, restored.parameters, state.parameters)
     needed = later(critic={"bias": np.zeros(3, np.float32)}, **state._asdict())
     with pytest.raises(UserError, match=r"critic\.bias is absent there, float32 \[3\] here"):
