@@ -391,32 +391,38 @@ def test_every_public_method_of_a_part_is_called(section, name):
 @each("objective")
 @pytest.mark.parametrize("masked", [False, True])
 def test_objective(name, masked):
-    """Shapes, and a loss and metrics that hidden pixels do not change."""
+    """Shapes, and losses and metrics that hidden pixels do not change, of every update."""
     config = small_config()
     if name == "rae":
         encoder = build.defaults("inference", "encoder")
         config.inference = encoder | {"layers": ENCODER_LAYERS, "noise": False}
     config.objective = build.defaults("objective", name)
     model = build.model(config)
-    parameters = invented(model.init)
+    parameters, updates = invented(model.init), model.objective.updates
+    changed = {name for update in updates for name in update.changes}
+    assert set(parameters.psi or ()) <= changed <= parameters.groups().keys()
+    assert all(update.times >= 1 for update in updates)
 
     @jax.jit
-    def loss(parameters, image, mask):
+    def losses(parameters, image, mask):
         prepared = model.prepare(parameters)
         key = jax.random.key(3)
         example = Example(occlude(image, mask), jnp.zeros((), int), jnp.ones(()), mask)
-        return model.objective.loss(model, prepared, Keys(key, key), example)
+        return [update.loss(model, prepared, Keys(key, key), example) for update in updates]
 
     random = np.random.default_rng(0)
     image, other = jnp.asarray(random.uniform(-1, 1, (2, 8, 8, 1)), jnp.float32)
     mask = jnp.ones((8, 8, 1)).at[:3].set(0) if masked else None
-    found = loss(parameters, image, mask)
-    assert found.value.shape == () and found.z.shape == (5,)
-    assert "mse" in found.metrics and all(v.shape == () for v in found.metrics.values())
+    found = losses(parameters, image, mask)
+    for value, metrics, z in found:
+        assert value.shape == () and (z is None or z.shape == (5,))
+        assert all(metric.shape == () for metric in metrics.values())
+        assert (z is None) == ("mse" not in metrics)
     if masked:
-        changed = loss(parameters, jnp.where(mask == 0, other, image), mask)
-        jax.tree.map(np.testing.assert_array_equal, found, changed)
-    assert loss(parameters, other, mask).value != found.value
+        same = losses(parameters, jnp.where(mask == 0, other, image), mask)
+        jax.tree.map(np.testing.assert_array_equal, found, same)
+    elsewhere = losses(parameters, other, mask)
+    assert [loss.value for loss in elsewhere] != [loss.value for loss in found]
 
 
 def public_functions(module):

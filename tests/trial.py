@@ -71,13 +71,17 @@ def being_saved(run):
 
 def state_of(run, step=None, x64=False):
     with jax.enable_x64(x64):
-        config = config_of(run)
-        checkpoints = Checkpoints(run, read_only=True)
-        template = jax.eval_shape(lambda: learning.init_state(config, build.model(config)))
-        try:
-            return checkpoints.restore(template, step)
-        finally:
-            checkpoints.close()
+        return state_as(config_of(run), run, step)
+
+
+def state_as(config, run, step=None):
+    """The state in a checkpoint of a config's run, the newest one without a step."""
+    checkpoints = Checkpoints(run, read_only=True)
+    template = jax.eval_shape(lambda: learning.init_state(config, build.model(config)))
+    try:
+        return checkpoints.restore(template, step)
+    finally:
+        checkpoints.close()
 
 
 def metrics(run):

@@ -104,8 +104,8 @@ def _updates(config: ml_collections.ConfigDict, objective: Objective) -> Iterato
     """
     more = config.train.prior_inference_updates - 1
     for update in objective.updates:
-        if more and "generator" in update.changes:
-            others = tuple(name for name in update.changes if name != "generator")
+        others = tuple(name for name in update.changes if name != "generator")
+        if more and others and "generator" in update.changes:
             yield update._replace(changes=others, times=more * update.times)
         yield update
 

@@ -279,9 +279,13 @@ def _named(tree) -> Iterator[tuple[str, Any]]:
 
 
 def _name(path) -> str:
-    """Splits a state into a checkpoint's items: the state without chains, and its chains if any."""
-    items = {"state": state._replace(chains=None)}
-    return items if state.chains is None else items | {"chains": {"z": state.chains}}
+    """A dotted name, the same for a saved tree and for Orbax's description of it.
+
+    A name that an earlier version gave is translated to today's. The order of the arrays, which
+    checksums depend on, is the same.
+    """
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return re.sub(r"^moments\.(\w+)\.", r"opt_state.\1.adam.", name)
 
 
 def _checksums(items: dict) -> dict[str, int]:

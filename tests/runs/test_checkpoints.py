@@ -16,7 +16,7 @@ import pytest
 import lfbm_jax
 from lfbm_jax import learning
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import build
+from lfbm_jax.runs import build, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests import trial
 
@@ -266,3 +266,14 @@ def test_checkpoints_of_earlier_releases_are_read(folder):
     np.testing.assert_allclose(images.mean((1, 2, 3)), expected["image_means"], atol=tolerance)
     np.testing.assert_allclose(images[:, 0, :, 0], expected["first_pixels"], atol=tolerance)
     np.testing.assert_allclose(trained.log_prior(z), expected["log_prior"], rtol=tolerance)
+
+
+@pytest.mark.parametrize("folder", FROZEN, ids=lambda path: path.name)
+def test_optimizers_of_earlier_releases_are_read(folder):
+    """Whose arrays had other names: of all groups but the absent one Adam's moments are there."""
+    state = trial.state_as(workdir.load_config(folder), folder)
+    for name, optimizer in state.opt_state.groups().items():
+        assert optimizer["adam"].count == 2
+        moments = optimizer["adam"].mu, optimizer["adam"].nu
+        assert all(np.any(leaf) for leaf in jax.tree.leaves(moments))
+        assert bool(jax.tree.leaves(moments)) == (name != "inference")
