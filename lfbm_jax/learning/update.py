@@ -19,7 +19,7 @@ from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers import precision
 from lfbm_jax.learning import averages, chains, optimizers
 from lfbm_jax.learning.state import TrainState
-from lfbm_jax.model import Example, Model, Parameters, Tree
+from lfbm_jax.model import Example, Model, Tree
 from lfbm_jax.objectives.base import Keys, Objective, Update
 
 Metrics = dict[str, jax.Array]

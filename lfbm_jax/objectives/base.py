@@ -44,7 +44,7 @@ class Update(NamedTuple):
     Attributes:
         loss: of one example, see `Objective.loss`; its mean over a batch is minimised.
         changes: names of the groups of parameters that take a step: "prior", "generator",
-            "inference", or a network of psi. The other groups are constants.
+            "inference", or a network of psi. The other groups stay as they are.
         times: steps per iteration, each with random keys of its own.
     """
 

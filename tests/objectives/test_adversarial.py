@@ -146,7 +146,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     last = trial.metrics(whole)[-1]
     names = {"loss_energy", "loss_generator", "learning_rate_energy", "grad_norm_statistic"}
     assert {f"train/{name}" for name in names} <= last.keys()
-    assert trained.sample(2).x.shape == (2, 8, 8, 1)
+    assert trained.sample(2).images.shape == (2, 8, 8, 1)
 
 
 def test_its_networks_are_described():
