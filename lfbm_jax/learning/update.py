@@ -19,7 +19,7 @@ from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers import precision
 from lfbm_jax.learning import averages, chains, optimizers
 from lfbm_jax.learning.state import TrainState
-from lfbm_jax.model import Example, Model, Tree
+from lfbm_jax.model import Example, Model, Parameters, Tree
 from lfbm_jax.objectives.base import Keys, Objective, Update
 
 Metrics = dict[str, jax.Array]
@@ -166,6 +166,8 @@ def _gradients(
     step = state.step
 
     def share_of_loss(prepared, examples, total_weight):
+        prepared = _constant_but(update.changes, prepared)
+
         def one_example(example):
             keys = Keys(
                 key_for(config.seed, Purpose.INFERENCE, step, example.index, number),
@@ -196,10 +198,19 @@ def _gradients(
     gradients, (metrics, _) = _zeros_like_result(of_microbatch, prepared, first, total_weight)
     (gradients, metrics), z = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
     (gradients,) = through_prepare(gradients)
-    # The other gradients are read nowhere, so the compiler leaves them out.
     gradients = {name: gradients.groups()[name] for name in update.changes}
     gradients, metrics = jax.lax.psum((gradients, metrics), sharding.AXIS)
     return *_penalized(model, state.parameters.beta, gradients, metrics), z
+
+
+def _constant_but(changes: tuple[str, ...], prepared: Parameters) -> Parameters:
+    """The same parameters, differentiable in the groups of these names only.
+
+    No time goes into the other gradients; the compiler would not leave them out by itself.
+    """
+    groups = prepared.groups()
+    constant = {name: groups[name] for name in groups.keys() - set(changes)}
+    return Parameters.of_groups(groups | jax.lax.stop_gradient(constant))
 
 
 def _penalized(

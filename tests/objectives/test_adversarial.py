@@ -1,6 +1,7 @@
 """An objective with networks and updates of its own is one file, and all else follows from it."""
 
 import dataclasses
+import functools
 import importlib
 import pathlib
 import shutil
@@ -19,7 +20,7 @@ from lfbm_jax.model import Example, Parameters
 from lfbm_jax.runs import build
 from tests import test_contracts, trial
 from tests.builders import experiment, small_config
-from tests.linear_gaussian import linear_model
+from tests.linear_gaussian import LinearGenerator, linear_model
 
 NAME = "adversarial"
 D, SHAPE, BATCH, REAL = 3, (2, 3, 1), 4, 3
@@ -120,6 +121,39 @@ def test_iterations_are_the_updates_in_turn():
     assert counts == expected
     assert jax.tree.structure(state.average) == jax.tree.structure(state.parameters)
     assert "grad_norm_inference" not in metrics
+
+
+def test_an_update_takes_no_gradient_that_it_does_not_use():
+    """The energy's update leaves the generator alone; that of the generator does not."""
+    backward = []
+
+    @jax.custom_vjp
+    def watched(beta):
+        return beta
+
+    watched.defvjp(lambda beta: (beta, None), lambda _, slope: (backward.append(1), (slope,))[1])
+
+    class Watched(LinearGenerator):
+        def apply(self, prepared, z):
+            return super().apply(watched(prepared), z)
+
+    part = build.part_class("objective", NAME)
+
+    class EnergyAlone(part):
+        @property
+        def updates(self):
+            return super().updates[:1]
+
+    for objective, expected in ((EnergyAlone(D, SHAPE), False), (part(D, SHAPE), True)):
+        generator = Watched(D, SHAPE)
+        model = linear_model(D, SHAPE, 0.5, None, None)
+        model = dataclasses.replace(model, objective=objective, generator=generator)
+        shape = (jax.local_device_count(), 1, BATCH)
+        images = np.zeros((*shape, *SHAPE), np.uint8)
+        batch = Example(images, np.zeros(shape, np.int32), np.ones(shape, np.float32))
+        first = jax.eval_shape(functools.partial(learning.init_state, small_config(), model))
+        learning.make_update(small_config(), model, 1).lower(first, batch, np.int32(1))
+        assert bool(backward) == expected
 
 
 def settings(**changes):
