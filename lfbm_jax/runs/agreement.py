@@ -113,17 +113,17 @@ def figures(config: ml_collections.ConfigDict, parameters: Parameters) -> Figure
 
     log_p_z, log_p_x_given_z, end = jax.device_get(evaluate(parameters, examples, z))
     config.inference.num_steps = 1
-    moments = _moments_after_one_update(config, build.model(config), parameters, examples)
+    states = _optimizers_after_one_update(config, build.model(config), parameters, examples)
     return {
         "log p(z)": list(log_p_z),
         "log p(x given z)": list(log_p_x_given_z),
         "chain": list(end),
-        "update of the prior": jax.tree.leaves(moments.alpha.mu),
-        "update of the generator": jax.tree.leaves(moments.beta.mu),
+        "update of the prior": jax.tree.leaves(states.alpha["adam"].mu),
+        "update of the generator": jax.tree.leaves(states.beta["adam"].mu),
     }
 
 
-def _moments_after_one_update(
+def _optimizers_after_one_update(
     config: ml_collections.ConfigDict, model: Model, parameters: Parameters, examples: Example
 ) -> Parameters:
     devices, shard = jax.local_device_count(), sharding.shard_size(BATCH)
@@ -137,7 +137,7 @@ def _moments_after_one_update(
     update = learning.make_update(config, model, steps_per_epoch=1000)
     state = sharding.replicate(learning.first_state(config, parameters))
     state, _ = update(state, examples._replace(weight=weight), np.int32(1))
-    return jax.device_get(state.moments)
+    return jax.device_get(state.opt_state)
 
 
 def errors(found: Figures, expected: Figures, precision: str) -> dict[str, float]:
