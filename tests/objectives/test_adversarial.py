@@ -15,6 +15,7 @@ import pytest
 from lfbm_jax import learning, objectives
 from lfbm_jax.costs.describe import describe, parameter_table
 from lfbm_jax.devices import sharding
+from lfbm_jax.inference import langevin
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.runs import build
@@ -146,7 +147,7 @@ def test_an_update_takes_no_gradient_that_it_does_not_use():
 
     for objective, expected in ((EnergyAlone(D, SHAPE), False), (part(D, SHAPE), True)):
         generator = Watched(D, SHAPE)
-        model = linear_model(D, SHAPE, 0.5, None, None)
+        model = linear_model(D, SHAPE, 0.5, langevin.Inference(D))
         model = dataclasses.replace(model, objective=objective, generator=generator)
         shape = (jax.local_device_count(), 1, BATCH)
         images = np.zeros((*shape, *SHAPE), np.uint8)
