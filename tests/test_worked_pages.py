@@ -17,6 +17,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.images.pixels import from_uint8
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import variational
+from lfbm_jax.objectives.base import Keys
 from lfbm_jax.runs import build, configuration, evaluate
 from lfbm_jax.runs.workdir import flat
 from tests import test_contracts, trial
@@ -178,13 +179,13 @@ def test_the_objective_is_linear_in_its_weight(add):
     prepared = model.prepare(jax.jit(model.init)(jax.random.key(0)))
     image = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8, 1)
     example = Example(image, np.int32(0), np.float32(1))
-    keys = {name: jax.random.key(0) for name in ("inference", "prior_loss")}
+    keys = Keys(jax.random.key(0), jax.random.key(1))
     objective = build.part_class("objective", page.name)
 
     @jax.jit
     def losses(prepared):
         weighted = (objective(weight) for weight in (1.0, 2.0, 4.0))
-        return [one.loss(model, prepared, prepared, keys, example)
+        return [one.loss(model, prepared, keys, example)
                 for one in (variational.Objective(), *weighted)]
 
     plain, *found = losses(prepared)
