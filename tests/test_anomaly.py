@@ -1,4 +1,4 @@
-"""Table 4: which runs there are, and the command on made-up images."""
+"""Table 4: the list of runs, and the command on made-up images."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_every_run_holds_out_its_digit_and_has_its_seed(tmp_path):
 
 @pytest.mark.slow
 def test_command_line(run_python, tmp_path):
-    """On made-up images, whose labels are 0 and 1."""
+    """The made-up images have the labels 0 and 1."""
     command = ["-m", "lfbm_jax.anomaly", "--config=configs/mnist_anomaly.py:smoke"]
     command += [f"--workdir={tmp_path / 'runs'}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
     done = run_python([*command, "--digits=0,1", "--seeds=1"])

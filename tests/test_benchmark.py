@@ -1,4 +1,4 @@
-"""The benchmark: its ratios, its peers, and where it leaves its figures."""
+"""The benchmark: its ratios, its peers, and the files with its figures."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ def worker(seconds, memory):
 
 
 def test_ratios_are_of_turns_taken_side_by_side():
-    """A machine that is ten times slower in the second turn hits both sides alike."""
+    """A machine that is ten times slower in the second turn does not change the ratio."""
     found = benchmark._beside(worker([1.0, 10.0, 1.0], 600), worker([2.0, 20.0, 4.0], 400))
     assert found["speed_ratio"] == {"median": 2.0, "min": 2.0, "max": 4.0}
     assert found["seconds_per_step"] == 4.0

@@ -13,8 +13,7 @@ from lfbm_jax.runs import cli, experiment, given
 
 @pytest.fixture
 def read_config(monkeypatch):
-    """read_config(get, *flags) -> the config that a command reads from its command line by `get`,
-    and what `then` makes of it."""
+    """read_config(get, *flags) -> the config that `get` reads from the flags, and then(config)."""
 
     def read_config(get, *flags, then=lambda config: None):
         monkeypatch.setattr(sys, "argv", ["command", *flags])
@@ -35,7 +34,7 @@ def test_models_share_generator_budget_and_overrides_and_a_process_reads_the_ver
         given.config,
         "--config=configs/celeba64.py",
         *(f"--config.{key}={value}" for key, value in overrides.items()),
-        # The last would have the default generator, and lfbm_vae other batches (Table 10).
+        # The last model would have the default generator, and lfbm_vae another batch size.
         then=lambda config: plan(config, ["table1", "generator=convnet"], tmp_path),
     )
     assert [run.name for run in runs] == [*TABLE_1, "generator=convnet"]
@@ -74,7 +73,7 @@ def test_models_are_compared_and_taken_up_one_by_one(compare, tmp_path):
     folder = tmp_path / "runs"
     compare("prior=gaussian")
     first = json.loads((folder / "compare.json").read_text())
-    # As the version before wrote it: with fewer settings, and costs beside the tasks' figures.
+    # As an earlier version wrote it: with fewer settings, and costs beside the tasks' figures.
     path = folder / "prior-gaussian" / "figures.json"
     done = json.loads(path.read_text())
     del done["config"]["train"]["microbatch_size"]
@@ -85,7 +84,7 @@ def test_models_are_compared_and_taken_up_one_by_one(compare, tmp_path):
     assert list(results) == ["prior=gaussian", "prior=gaussian+inference=langevin"]
     one, other = results.values()
     assert one == first["prior=gaussian"]
-    # The langevin module's own settings are 20 steps, where the smoke run has 2.
+    # The langevin module's default is 20 steps, whereas the smoke run has 2.
     assert one["reconstruct/mse"] != other["reconstruct/mse"]
     assert one.keys() == other.keys()
     generator = json.loads((folder / "prior-gaussian" / "config.json").read_text())["generator"]

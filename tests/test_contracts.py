@@ -1,7 +1,7 @@
-"""What every prior, generator and inference method must do; new modules are found by themselves.
+"""Contracts of every prior, generator, inference method and objective; new modules are included.
 
-A module is built as users build it: named in a config, with its default settings (`small_config`
-shrinks those of the default modules).
+A module is built as users build it: named in a config, with its default settings. `small_config`
+shrinks the settings of the default modules.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 
 
 def modules(section):
-    """Names of the modules that hold such a part: all of the folder but `base`."""
+    """The names of the modules that hold such a part: all modules of the folder but `base`."""
     return build.names(build.SECTIONS[section][0])
 
 
 def build_part(section, name, latent_dim=5):
-    """The part of that name in a small model."""
+    """Builds the part called `name` in a small model."""
     config = small_config()
     config.model.latent_dim = latent_dim
     if config[section].name != name:
@@ -70,7 +70,7 @@ EVERY_PART = [(section, name) for section in SECTIONS for name in modules(sectio
 
 
 def test_the_known_modules_are_found():
-    """Else the tests below would test nothing."""
+    """Without modules the tests below would test nothing."""
     assert {"gaussian", "glow", "mixture", "second_stage", "layered"} <= set(modules("prior"))
     assert "convnet" in modules("generator")
     assert {"langevin", "encoder", "sri"} <= set(modules("inference"))
@@ -79,7 +79,7 @@ def test_the_known_modules_are_found():
 
 @pytest.mark.parametrize(("section", "name"), EVERY_PART)
 def test_a_part_offers_what_its_contract_names_and_nothing_else(section, name):
-    """A capability that is misspelt would be one more public name, read by nobody."""
+    """A misspelt capability would be one more public name, which nothing reads."""
     folder, class_name = build.SECTIONS[section]
     contract = vars(importlib.import_module(f"lfbm_jax.{folder}.base"))[class_name]
     part = build.part_class(section, name)
@@ -90,7 +90,7 @@ def test_a_part_offers_what_its_contract_names_and_nothing_else(section, name):
     assert extra <= BEYOND_THE_CONTRACT.get((section, name), set())
 
 
-# Public names of parts that are not in their contract: what their own tests look at.
+# Public names of parts that are not in their contract, because their own tests need them.
 BEYOND_THE_CONTRACT = {
     ("inference", "encoder"): {"moments"},
     ("inference", "iaf"): {"moments", "step", "autoregressive"},
@@ -100,7 +100,7 @@ BEYOND_THE_CONTRACT = {
 
 @pytest.mark.parametrize(("section", "name"), EVERY_PART)
 def test_a_part_is_a_value(section, name):
-    """Two with the same settings are the same key of a cache of compiled programs."""
+    """Two parts with equal settings are equal, so they share an entry in a compilation cache."""
     one, other = build_part(section, name), build_part(section, name)
     assert one == other and hash(one) == hash(other)
 
@@ -114,7 +114,7 @@ def test_smoke_settings_are_settings(section, name):
     assert smoke.keys() == settings.keys()
 
 
-# Their parameters begin at values that are known.
+# The initial parameters of these parts are fixed.
 WITHOUT_DRAWS = {("prior", "mixture"), ("inference", "sri")}
 
 
@@ -138,7 +138,7 @@ def test_init_is_a_function_of_its_key_in_the_default_type(section, name):
 
 @each("prior")
 def test_prior(name, dtype):
-    """Shapes, types, independence of the batch, and d loss / dz = -d log_prob / dz."""
+    """Shapes and types are right, examples do not interact, and dloss/dz = -dlog_prob/dz."""
     prior = build_part("prior", name)
     assert prior.normalized in (True, False)
     alpha = invented(prior.init)
@@ -176,7 +176,7 @@ def test_normalized_prior_integrates_to_one_and_samples_from_its_density(name):
     prior = build_part("prior", name, latent_dim=2)
     if not prior.normalized:
         pytest.skip("known up to a constant")
-    if prior.fitted_afterwards:  # Arbitrary factors could make it thinner than the grid.
+    if prior.fitted_afterwards:  # Arbitrary factors could make it narrower than the grid.
         alpha = perturbed(prior.init(jax.random.key(0)))
     else:
         alpha = invented(prior.init)
@@ -218,7 +218,7 @@ def test_forward_undoes_inverse_and_a_flows_base_is_normal(name):
 
 @each("generator")
 def test_generator(name, dtype):
-    """Shape, type and range; a batch is a loop over its examples."""
+    """Shape, type and range are right, and a batch gives the same as a loop over its examples."""
     generator = build_part("generator", name)
     beta = invented(generator.init, scale=0.4)
 
@@ -240,7 +240,7 @@ def test_generator(name, dtype):
 
 @each("generator")
 def test_generator_gradients_are_its_slopes(name):
-    """Along a random direction of z and of every parameter, in float64."""
+    """The slopes are differences along a random direction of z and all parameters, in float64."""
     with jax.enable_x64(True):
         generator = build_part("generator", name)
         random = np.random.default_rng(0)
@@ -268,14 +268,14 @@ def test_generator_gradients_are_its_slopes(name):
 
 @each("generator")
 def test_generator_counts_its_operations(name):
-    """`describe` asks for them."""
+    """`describe` reads the number of operations."""
     flops = build_part("generator", name).flops()
     assert isinstance(flops, int) and flops > 0
 
 
 @each("inference")
 def test_inference(name, dtype):
-    """Shapes, types, independence of the batch; the result is a function of the key."""
+    """Shapes and types are right, examples do not interact, and the key determines the result."""
     inference = build_part("inference", name)
     model = linear_model(5, (8, 8, 1), 0.5, inference, inference)
     parameters = Parameters({}, invented(model.generator.init), invented(inference.init))
@@ -306,14 +306,14 @@ def test_inference(name, dtype):
     assert np.max(np.abs(same_key[0] - same_key[2])) > 1e-2
 
 
-# Every public method of every part is called below. A new one fails until it has its arguments
-# here, and what it returns is to have a test of its own beside this.
+# Every public method of every part is called below. A new method fails until its arguments are
+# added here. Its results need a test of their own.
 
 GROUPS = {"prior": "alpha", "generator": "beta", "inference": "phi"}
 
 
 def public(part):
-    """Names of the public methods and properties of a part; its settings are none."""
+    """The names of the public methods and properties of a part, without its settings and flags."""
     fields = {field.name for field in dataclasses.fields(part)}
     flags = (bool, int)
     return {
@@ -326,7 +326,7 @@ def public(part):
 
 
 def call_everything(model, kind, settings):
-    """Calls what is public of a model's part, and returns {name: result}."""
+    """Calls all public members of a model's part; returns {name: result}."""
     part, key = vars(model)[kind], jax.random.key(0)
     parameters = jax.jit(model.init)(key)
     prepared = model.prepare(parameters)
@@ -391,7 +391,7 @@ def test_every_public_method_of_a_part_is_called(section, name):
 @each("objective")
 @pytest.mark.parametrize("masked", [False, True])
 def test_objective(name, masked):
-    """Shapes, and losses and metrics that hidden pixels do not change, of every update."""
+    """Shapes are right, and hidden pixels change neither losses nor metrics of any update."""
     config = small_config()
     if name == "rae":
         encoder = build.defaults("inference", "encoder")
@@ -435,9 +435,9 @@ def public_functions(module):
 
 @pytest.mark.parametrize("name", build.names("tasks"))
 def test_a_task_offers_what_its_contract_names_and_nothing_else(name):
-    """A misspelt `monitor` would be one more public function, called by nobody."""
+    """A misspelt `monitor` would be one more public function, which nothing calls."""
     module = build.find("tasks", name, "tasks")
-    own = {"chain_densities"} if name == "posterior_gap" else set()  # Looked at by its own test.
+    own = {"chain_densities"} if name == "posterior_gap" else set()  # Its own test needs it.
     assert {"run"} <= public_functions(module) <= {"run", "check", "monitor"} | own
     task = build.task(name)
     assert task.smoke.keys() <= task.settings.keys()

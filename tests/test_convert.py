@@ -1,4 +1,4 @@
-"""Checkpoints of the authors: what their own networks compute, and a reading of it in NumPy."""
+"""Converted checkpoints compute what the authors' networks compute, and what NumPy computes."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ from tests.conftest import REPO
 FIXTURES = REPO.parent / "shared" / "fixtures"
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
-# Their networks at other sizes: config, d, flow steps, coupling width, layers (kernel, features).
+# Their networks at other sizes, by config: d, flow steps, coupling width, layers (kernel, features).
 SIZES = {
     "svhn": (6, 3, 5, ((4, 8), (4, 6), (4, 5), (4, 3))),
     "cifar10": (8, 1, 3, ((8, 7), (4, 6), (4, 5), (3, 3))),
@@ -29,7 +29,7 @@ SIZES = {
 
 
 def made_up(d, num_steps, width, layers, seed=0):
-    """A checkpoint in their format with perturbed weights."""
+    """A checkpoint in the authors' format with random weights."""
     random = np.random.default_rng(seed)
 
     def noise(*shape, scale=0.2):
@@ -58,7 +58,7 @@ def made_up(d, num_steps, width, layers, seed=0):
 
 
 def numpy_inverse(flow, num_steps, z):
-    """z -> z0 and log|det|, [N, d] and [N], as the description of their format says."""
+    """Maps z to z0 and log|det|, [N, d] and [N], in NumPy and in the authors' layout."""
 
     def actnorm(h, prefix):
         return (h + flow[f"{prefix}b"]) * np.exp(3 * flow[f"{prefix}logs"])
@@ -81,7 +81,7 @@ def numpy_inverse(flow, num_steps, z):
 
 
 def numpy_images(generator, geometry, z):
-    """[N, H, W, C] by adding up what every input pixel contributes."""
+    """Images [N, H, W, C], as sums of the contributions of every input pixel."""
     x = z[:, None, None, :]
     for i, (stride, padding) in enumerate(geometry):
         weight = generator[f"gen.{3 * i}.weight"]
@@ -101,7 +101,7 @@ def numpy_images(generator, geometry, z):
 
 
 def restored(folder):
-    """The model of a work directory and its prepared parameters."""
+    """The trained model of a work directory, and its prepared parameters."""
     trained = restore.load(folder)
     parameters = jax.tree.map(jnp.asarray, trained._parameters)
     return trained, jax.jit(trained.model.prepare)(parameters)
@@ -113,7 +113,7 @@ def batched(function):
 
 @pytest.fixture(scope="module")
 def theirs():
-    """What their networks computed from the fixture's checkpoint."""
+    """The results that the authors' networks computed from the fixture's checkpoint."""
     if not FIXTURES.is_dir():
         pytest.skip("needs the checkpoint of ../shared/fixtures beside the repository")
     return np.load(FIXTURES / "authors_svhn_small.npz")
@@ -145,7 +145,7 @@ def test_generator_is_theirs(converted, theirs):
 
 
 def test_langevin_chain_is_theirs(converted, theirs):
-    """Ten steps of the model's log joint with their noise, from their start."""
+    """Ten steps on the model's log joint, with the authors' start and noise."""
     trained, prepared = converted
     s = float(theirs["step_size"])
     assert trained.model.sigma == theirs["sigma"]
@@ -179,7 +179,7 @@ def test_work_directory_of_the_fixture(converted):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_other_sizes(name, tmp_path):
-    """Against NumPy, for layers whose sizes, but not whose kernels, differ from the config's."""
+    """Results equal NumPy's when layers differ from the config in features but not in kernels."""
     d, num_steps, width, layers = SIZES[name]
     checkpoint = made_up(d, num_steps, width, layers)
     pytorch_writer.save(tmp_path / "checkpoint.pth", checkpoint)
@@ -207,7 +207,7 @@ def sizes_after(layers, config):
     converted = convert.read_state(made_up(4, 1, 3, layers), "checkpoint.pth")
     config = config.copy_and_resolve_references()
     convert.adapt(config, converted)
-    build.model(config)  # Raises where they do not agree.
+    build.model(config)  # raises if they do not agree
     return config.data.image_size, config.data.channels, config.generator.layers
 
 
@@ -215,13 +215,13 @@ def test_strides_come_from_the_config_or_the_rules_of_the_authors():
     svhn = experiment("svhn")
     four = ((4, 8), (4, 7), (4, 6), (4, 3))
     assert sizes_after(four, svhn)[:2] == (32, 3)
-    # The config's own, where the kernel sizes are its own.
+    # The config's strides apply if its kernel sizes are those of the checkpoint.
     strides = experiment("svhn").unlock()
     strides.generator.layers = ((9, 4, 1, 0), (9, 4, 3, 0), (9, 4, 2, 1), (3, 4, 2, 1))
     side, _, layers = sizes_after(four, strides)
     assert [layer[2:] for layer in layers] == [(1, 0), (3, 0), (2, 1), (2, 1)]
     assert side == 52
-    # Else theirs.
+    # Otherwise the authors' apply.
     assert sizes_after(((4, 8), (4, 1)), svhn)[:2] == (8, 1)
     assert sizes_after(((8, 8), (4, 7), (3, 3)), svhn)[:2] == (16, 3)
     with pytest.raises(UserError, match="stride of a layer with kernel size 5 is not known"):
@@ -308,7 +308,7 @@ def test_configs_and_folders_that_do_not_do(tmp_path):
 
 
 def test_command_line(run_python, tmp_path):
-    """Converts a checkpoint and samples from it without a word about its sizes."""
+    """Converts a checkpoint and samples from it without flags for its sizes."""
     pytorch_writer.save(tmp_path / "checkpoint.pth", made_up(*SIZES["svhn"]))
     run = tmp_path / "run"
     command = ["-m", "lfbm_jax.convert", tmp_path / "checkpoint.pth", "--config=configs/svhn.py"]

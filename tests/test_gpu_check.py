@@ -1,4 +1,4 @@
-"""The check of a device: parts fail one by one, results are there when a part ends."""
+"""The check of a device: parts fail independently, and results are written after each part."""
 
 import importlib.util
 import json
@@ -60,7 +60,7 @@ def test_each_part_has_its_time_and_all_have_theirs_together(tmp_path, monkeypat
 
     parts = {"short": Part(150, part("short")), "long": Part(900, part("long"))}
     monkeypatch.setattr(gpu_check, "PARTS", parts)
-    gpu_check.check_all(tmp_path, ["short", "long"], True, 60)  # A tenth of ten minutes.
+    gpu_check.check_all(tmp_path, ["short", "long"], True, 60)  # a tenth of ten minutes
     assert 14 < left["short"] <= 15 and 55 < left["long"] <= 60
 
 
@@ -83,7 +83,7 @@ def test_a_process_that_fails_is_named_with_its_last_line(check):
 
 
 def test_processes_end_with_their_time_and_so_do_those_they_started(tmp_path):
-    """The inner one would write its file a second later."""
+    """The inner process would write its file a second after the deadline."""
     program = tmp_path / "outer.py"
     program.write_text(
         "import subprocess, sys, time\n"
@@ -106,7 +106,7 @@ def test_unknown_parts_are_named(run_python):
 
 @pytest.mark.slow
 def test_the_whole_check_runs_on_a_cpu(repo, python_environment, tmp_path):
-    """Narrow networks; PyTorch's peers where PyTorch is installed."""
+    """Uses narrow networks, and PyTorch's peers if PyTorch is installed."""
     done = subprocess.run(
         [repo / "launch" / "gpu_check", "--tiny", f"--out={tmp_path}", "--minutes=20"],
         env=python_environment(env={"PYTHON": sys.executable}),

@@ -1,4 +1,4 @@
-"""Keys: apart where they should be, and the same for ever."""
+"""Keys: distinct for distinct uses, and the same in every version."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def test_coordinates_may_be_traced():
 
 @pytest.mark.parametrize("x64", (False, True))
 def test_frozen_values(x64):
-    """Old runs resume only if these never change: numbers of purposes, and what they give."""
+    """Old runs resume correctly only if numbers of purposes and their keys never change."""
     assert {purpose.name: purpose.value for purpose in Purpose} == {
         "PARAMETERS": 0,
         "INFERENCE": 1,

@@ -1,4 +1,4 @@
-"""The launchers, with the clouds' commands replaced by ones that record how they were called."""
+"""The launchers, run with recorders in place of the clouds' commands."""
 
 import json
 import os
@@ -17,7 +17,7 @@ exit "${STATUS:-0}"
 
 @pytest.fixture
 def call(tmp_path, repo):
-    """call(command, recorded, **variables) -> (exit status, the calls of the recorded commands)."""
+    """call(command, recorded, **variables) -> (finished process, calls of recorded commands)."""
 
     def call(command, recorded, cwd=repo, **variables):
         calls, folder = tmp_path / "calls", tmp_path / "bin"

@@ -1,4 +1,4 @@
-"""The commands of many runs give the same in one process and in several."""
+"""The commands for many runs give the same results in one process and in several."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The joint density against scipy, and what a config that describes no model says."""
+"""The model's densities against scipy, and the errors for configs that describe no model."""
 
 import functools
 
@@ -19,7 +19,7 @@ SIGMA = 0.5
 
 @pytest.fixture(scope="module")
 def case():
-    """A model with perturbed parameters, an image, a latent vector and their mean image."""
+    """A model, its prepared random parameters, an image, a latent vector z and z's mean image."""
     with jax.enable_x64(True):
         model = build.model(small_config())
         parameters = invented(model.init, scale=0.4)
@@ -83,7 +83,7 @@ def test_log_joint_gives_both_terms_and_passes_the_mask_on(case):
 
 
 def test_sampling_is_ancestral(case):
-    """z is the prior's, never a Gaussian shortcut, and x is its mean image."""
+    """z is a sample of the prior, not a plain Gaussian draw, and x is the mean image of z."""
     model, prepared, *_ = case
     key = jax.random.key(3)
     z, x = jax.jit(model.sample)(prepared, key)

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports go from a room to those before it, and tasks are short."""
+"""The rooms (top-level modules and folders) import only from rooms before them; tasks are short."""
 
 import ast
 
@@ -7,7 +7,7 @@ import pytest
 from tests.builders import ROOT
 
 PACKAGE = ROOT / "lfbm_jax"
-# A room may import from those before it, and from itself.
+# A room may import from the rooms in earlier sets, and from itself.
 ORDER = (
     {"errors", "keys"},
     {"files", "devices"},
@@ -33,7 +33,7 @@ def room_of(path):
 
 
 def imported_rooms(path):
-    """Rooms that a module imports when it runs, with the line."""
+    """Yields (room, line) for every import at run time."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = [
         inner
@@ -72,7 +72,7 @@ def test_a_room_imports_from_those_before_it(room):
 
 
 def test_a_task_reads_at_one_glance():
-    """`run` says what a task does in fewer than 40 lines; functions and measures do the rest."""
+    """Every function of a task has fewer than 40 lines, `run` included."""
     lengths = {
         f"{path.stem}.{node.name}": node.end_lineno - node.lineno + 1
         for path in (PACKAGE / "tasks").glob("*.py")

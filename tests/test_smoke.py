@@ -1,4 +1,4 @@
-"""The `:smoke` variant of every config, through the command line as a user types it."""
+"""The `:smoke` variant of every config, run from the command line."""
 
 import json
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.builders import CONFIGS
 
-# Five layers of latent vectors are the most dimensions, and digit 4 wants a label of that number.
+# sri_l5 has the largest latent dimension, and digit=4 needs a label 4.
 VARIANTS = {"mnist": "sri_l5,", "mnist_anomaly": "digit=4,"}
 KEYS = ("train/loss_generator", "train/loss_prior", "train/mse", "time/images_per_second")
 
@@ -54,12 +54,12 @@ def test_sample_evaluate_and_describe_modes(run_python, tmp_path):
     done = run_python([*command, "--mode=describe"])
     described = json.loads(done.stdout)
     total = sum(described[part]["parameters"] for part in ("prior", "generator", "inference"))
-    for said in (done.stderr, trained.stdout):  # The table of parameters; JSON stays JSON.
+    for said in (done.stderr, trained.stdout):  # The table of parameters is kept out of the JSON.
         assert f"\nTotal: {total:,} -- {4 * total:,} bytes" in said
     assert described["prior"]["parameters"] > 0
     assert described["flops_per_training_step"] > 0
 
-    # One shape of checkpoint does not fit another model, and a finished run is not trained again.
+    # A finished run is not trained again, and its checkpoint does not fit a model of other shape.
     again = run_python(command)
     assert "already trained" in again.stdout and "Total: " not in again.stdout
     other = run_python([*command, "--config.model.latent_dim=9"], check=False)

@@ -1,4 +1,4 @@
-"""A sweep: its runs, and through the command line killed, resumed, finished."""
+"""A sweep: its list of runs, and the command, which is killed, resumed and finished."""
 
 import csv
 import signal
@@ -83,12 +83,12 @@ def test_a_grid_without_a_model_is_one_line_before_anything_runs(command, run_py
 @pytest.mark.parametrize("jobs", (0, 1))
 @pytest.mark.parametrize("signum", (signal.SIGKILL, signal.SIGTERM))
 def test_a_killed_sweep_resumes(signum, jobs, command, python_environment, repo, tmp_path):
-    """The first run is finished when the sweep dies in the second; only that one runs again."""
+    """The sweep dies in the second run, after the first; only the second runs again."""
     sweep = tmp_path / "sweep"
     first, second = (
         sweep / f"inference.num_steps-{k}_inference.step_size-0.1_seed-0" for k in (1, 2)
     )
-    # Long enough that the signal comes while it trains.
+    # Long enough for the signal to arrive during training.
     command = [*command, "--config.train.num_steps=2000", "--config.train.checkpoint_every=100"]
     command.append(f"--jobs={jobs}")
     log = second / "log.txt" if jobs else tmp_path / "terminal"
@@ -124,7 +124,7 @@ def wait_for(path, seconds=300):
 
 
 def wait_for_end_of_writing(log, seconds=60):
-    """Until the run that the dying sweep told to save has said so."""
+    """Waits until the run that the dying sweep told to save has logged it."""
     deadline = time.monotonic() + seconds
     while "saved at step" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.1)

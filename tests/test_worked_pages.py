@@ -1,4 +1,4 @@
-"""The package's README adds a part of each kind: its files and commands work as they stand."""
+"""The README's pages that add a part of each kind: their files and commands work as printed."""
 
 import csv
 import importlib
@@ -37,7 +37,15 @@ PARTS = [section for section in KINDS.values() if section in build.SECTIONS]
 
 
 class Page(NamedTuple):
-    """A section of the README: where its module belongs, the module, and how it is put to use."""
+    """A section of the README.
+
+    Attributes:
+        room: the folder of the package that its module belongs to.
+        name: the module's name.
+        module: the module's text.
+        config: the text of a config file that uses the module.
+        command: the command that trains with it, as words.
+    """
 
     room: str
     name: str
@@ -46,7 +54,7 @@ class Page(NamedTuple):
     command: list[str]
 
     def get_config(self, variants):
-        """The config of the page's second file."""
+        """The config that the page's second file makes."""
         scope = {}
         exec(compile(self.config, "README.md", "exec"), scope)
         return scope["get_config"](variants)
@@ -65,7 +73,7 @@ PAGES = {kind: read(what) for what, kind in KINDS.items()}
 
 @pytest.fixture
 def add(tmp_path, monkeypatch):
-    """`add("prior")`: the page, its module in the package as if it lay there."""
+    """`add("prior")` makes that page's module importable from the package, and returns the page."""
     added = []
 
     def add(kind):
@@ -154,7 +162,7 @@ def test_the_generator_is_its_formula_with_its_slopes(add):
 
 
 def test_the_inference_is_exact_at_a_coarse_step(add):
-    """Eq. 8 alone, with so large a step, would double the variance along the stiffest direction."""
+    """Eq. 8 alone, at this step size, would double the variance along the stiffest direction."""
     d, sigma, chains = 3, 0.8, 4000
     with jax.enable_x64(True):
         random = np.random.default_rng(0)
@@ -173,7 +181,7 @@ def test_the_inference_is_exact_at_a_coarse_step(add):
 
 
 def test_the_objective_is_linear_in_its_weight(add):
-    """Weight 1 is `variational`, on the same draw of z."""
+    """Weight 1 equals `variational` on the same draw of z."""
     page = add("objective")
     model = build.model(page.get_config("smoke"))
     prepared = model.prepare(jax.jit(model.init)(jax.random.key(0)))
@@ -200,7 +208,7 @@ def test_the_objective_is_linear_in_its_weight(add):
 
 @pytest.fixture
 def pixel_table(tmp_path):
-    """A file as spreadsheets write it, and the images and labels in it."""
+    """A CSV file as spreadsheets write it, and the images and labels in it."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (40, 8, 8), dtype=np.uint8)
     labels = np.arange(40) % 10
@@ -239,7 +247,7 @@ def test_the_data_source_refuses_other_tables(add, tmp_path, pixel_table):
         data.prepare(config.data)
 
 
-# What the second file of a page sets; the rest is as in configs/digits.py.
+# The settings that the second file of each page changes in configs/digits.py.
 SETS = {
     "prior": {"prior.name": "gaussian_mixture", "prior.num_components": 20},
     "generator": {"generator.name": "mlp", "generator.hidden_width": 512},
@@ -267,7 +275,7 @@ def test_the_config_of_a_page_builds(kind, add):
 
 
 def train(config, tmp_path):
-    """A model trained so, its images and its work directory."""
+    """Trains with a config; returns the model, its images and its work directory."""
     config.data.cache_dir = str(tmp_path / "cache")
     config.train.sample_every = 100
     run = tmp_path / "run"
