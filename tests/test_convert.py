@@ -20,7 +20,7 @@ from tests.conftest import REPO
 FIXTURES = REPO.parent / "shared" / "fixtures"
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
-# Their networks at other sizes, by config: d, flow steps, coupling width, layers (kernel, features).
+# Their networks at other sizes, by config: d, flow steps, coupling width, layers (kernel, features)
 SIZES = {
     "svhn": (6, 3, 5, ((4, 8), (4, 6), (4, 5), (4, 3))),
     "cifar10": (8, 1, 3, ((8, 7), (4, 6), (4, 5), (3, 3))),
