@@ -1,9 +1,9 @@
-"""What is known of accelerators that a program can be compiled for without having one.
+"""Describes accelerators for which a program can be compiled without having one.
 
-A target is written NAME, NAME:N (N chips of one host), for a TPU also NAME:GRID (all chips of a
-slice, such as v5e:4x4), or it is a file with a GPU's properties as XLA itself writes them
-(`gpu_device_info { ... }`; XLA's repository has some in xla/backends/gpu/target_config/specs),
-which may be followed by :N too.
+A target is written NAME or NAME:N (N chips of one host), and for a TPU also NAME:GRID (all chips of
+a slice, such as v5e:4x4). Instead of NAME it may be a file with the properties of a GPU, as XLA
+itself writes them (`gpu_device_info { ... }`). XLA's repository has such files in
+xla/backends/gpu/target_config/specs.
 """
 
 import dataclasses
@@ -19,11 +19,12 @@ from jax.experimental import topologies
 
 from lfbm_jax.errors import UserError
 
-# Matrix products of float32 as `precision` has them computed: by a GPU's vector units or its
-# tensor cores, or by a TPU in so many passes of bfloat16.
+# Passes of bfloat16 in which a TPU computes a matrix product of float32, for each `precision`.
+# A GPU uses its vector units for float32 and its tensor cores for the others.
 TPU_PASSES = {"float32": 6, "tensorfloat32": 3, "bfloat16": 1}
-# Multiply-adds in TensorFloat-32 of a GPU's core per clock by compute capability, the most of its
-# generation; in bfloat16 twice as many. Source: as for GPUS, peak rates over cores and clock.
+# Multiply-adds in TensorFloat-32 per core and clock of a GPU, by compute capability, for the
+# fastest GPU of each generation; bfloat16 doubles them. Source: peak rates of the data sheets (see
+# GPUS), divided by cores and clock.
 TENSOR_CORE = {(8, 0): 512, (8, 6): 256, (8, 9): 128, (9, 0): 1024, (10, 0): 2048}
 
 
@@ -32,11 +33,11 @@ class Accelerator:
     """One chip.
 
     Attributes:
-        name: what it is called.
-        memory_bytes: its main memory.
-        bandwidth: of that memory, bytes per second.
-        peak: floating-point operations per second of matrix products, by `precision`; a GPU that is
-            not known well lacks some.
+        name: the name of the chip.
+        memory_bytes: the size of its main memory.
+        bandwidth: the bandwidth of that memory, in bytes per second.
+        peak: floating-point operations per second in matrix products, by `precision`; some may be
+            missing for a GPU that is read from a file.
         gpu: XLA's description of a GPU; "" for a TPU.
     """
 
@@ -49,11 +50,11 @@ class Accelerator:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What to compile for.
+    """The devices for which a program is compiled.
 
     Attributes:
         accelerator: the chip.
-        devices: descriptions of the chips, to be handed to JAX as if they were devices.
+        devices: descriptions of the chips, which JAX accepts as if they were devices.
     """
 
     accelerator: Accelerator
@@ -61,7 +62,7 @@ class Target:
 
 
 def _tpu(name: str, tera: float, memory_gb: float, bandwidth_gb: float) -> Accelerator:
-    """A TPU by its rate in bfloat16, 10^12 operations per second, and its memory."""
+    """A TPU by its rate in bfloat16, 10^12 operations per second, its GB and GB per second."""
     peak = {precision: tera * 1e12 / passes for precision, passes in TPU_PASSES.items()}
     return Accelerator(name, memory_gb * 1e9, bandwidth_gb * 1e9, peak)
 
@@ -82,16 +83,16 @@ def _gpu(
     """A GPU of NVIDIA.
 
     Args:
-        name: as its driver says it.
-        memory: bytes.
-        bandwidth: bytes per second.
+        name: the name that its driver reports.
+        memory: the size of its main memory in bytes.
+        bandwidth: the bandwidth of that memory in bytes per second.
         tera: 10^12 operations per second in float32, TensorFloat-32 and bfloat16 (no sparsity).
         capability: the major number of its compute capability.
-        cores: streaming multiprocessors.
-        lanes: float32 units of each.
-        clock: 10^9 per second.
-        cache: bytes of the second level.
-        shared: bytes of shared memory of each core; a block may take all but 1,024.
+        cores: the number of streaming multiprocessors.
+        lanes: the number of float32 units per core.
+        clock: the clock rate in GHz.
+        cache: the size of the second-level cache in bytes.
+        shared: bytes of shared memory per core; a block may take all but 1,024.
     """
     description = f"""
 gpu_device_info {{
@@ -128,9 +129,9 @@ device_description_str: "{name}"
 
 KIB = 1024
 MIB = 1024 * KIB
-# Rates and memory: NVIDIA's data sheets of the SXM modules (A100 80GB, H100, H200), the figures
-# without sparsity; cores, clocks and caches: its architecture papers (Ampere, Hopper), as XLA's own
-# descriptions have them.
+# Sources: for rates and memory, NVIDIA's data sheets of the SXM modules (A100 80GB, H100, H200),
+# without sparsity; for cores, clocks and caches, its architecture papers (Ampere, Hopper), which
+# agree with XLA's own descriptions.
 AMPERE = {
     "tera": (19.5, 156, 312),
     "capability": 8,
@@ -160,7 +161,7 @@ TPUS = {
     "v5p": _tpu("TPU v5p", 459, 95, 2765),
     "v6e": _tpu("TPU v6e", 918, 32, 1638),
 }
-# Without these libtpu asks Google's cloud, at length, which TPU this machine is, and complains.
+# Without these, libtpu takes long to ask Google's cloud which TPU this is, and complains.
 TPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -171,19 +172,19 @@ HOST_GRID = {"v5e": (2, 2), "v5p": (2, 2, 1), "v6e": (2, 2)}  # The smallest sli
 
 
 def look_for_none() -> None:
-    """Keeps JAX from looking for accelerators; must come before it first asks for a device.
+    """Keeps JAX from looking for accelerators. Must be called before JAX first asks for a device.
 
-    Where there are none, a compiler's package would else report them missing, and a GPU's not even
-    register.
+    On a machine without accelerators, the compilers' packages would otherwise report them missing,
+    and the package for GPUs would not even register.
     """
     jax.config.update("jax_platforms", "cpu")
 
 
 def find(target: str) -> Target:
-    """The chips that a target names.
+    """Returns the chips that a target names.
 
     Args:
-        target: as this module's docstring describes.
+        target: the target, written as the docstring of this module describes.
 
     Raises:
         UserError: there is no such target, or the compiler's package is not installed.
@@ -245,7 +246,7 @@ def _tpus(target: str, name: str, chips: str) -> tuple[jax.Device, ...]:
 
 
 def read_gpu(path: pathlib.Path) -> Accelerator:
-    """A GPU of XLA's description; its peak rates are those of its cores at their clock."""
+    """Reads XLA's description of a GPU; peak rates follow from its cores and their clock."""
     text = path.read_text(encoding="utf-8", errors="replace")
 
     def read(field: str, after: str = ":") -> float:

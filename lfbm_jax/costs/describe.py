@@ -1,4 +1,4 @@
-"""What a config would build, without data or training: counts, shapes and operations."""
+"""Describes what a config builds, without data or training: counts, shapes and operations."""
 
 from typing import Any
 
@@ -10,16 +10,18 @@ from lfbm_jax.model import Model
 
 
 def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
-    """Parameter counts, shapes and floating-point operations of every network of a config.
+    """Returns parameter counts, shapes and floating-point operations of the networks of a config.
 
-    Operations count 2 for each multiply-add of a matrix product or convolution of the generator and
-    of an inference network and leave the rest (prior, activations, normalisation, optimiser) out. A
-    Langevin step costs a forward pass and a gradient with respect to z, as much again; the update
-    adds a forward pass and two for the gradients, but not the gradient with respect to z. So it is
-    for an inference network: a forward pass, and two for its gradients. With several updates of
-    prior and inference for one of the generator, each needs an inference of its own, and one that
-    goes through a network the generator's value and gradient with respect to z. What an objective
-    computes beyond values and gradients (RAE's gradient penalty, a critic) is left out.
+    Operations count 2 per multiply-add in matrix products and convolutions of the generator and of
+    an inference network. The rest (prior, activations, normalisation, optimiser) is left out, and
+    so is what an objective computes beyond values and gradients (RAE's gradient penalty, a critic).
+
+    A Langevin step costs a forward pass of the generator and as much again for the gradient with
+    respect to z. The generator's update costs a forward pass and two more for its gradients, and so
+    does the update of an inference network. If prior and inference are updated several times per
+    update of the generator, each of these times needs an inference of its own. With an inference
+    network, each time but the first also needs the generator's value and its gradient with respect
+    to z.
     """
     shapes = _shapes(model)
     batch = config.train.batch_size
@@ -51,12 +53,12 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
 
 
 def parameter_table(model: Model) -> str:
-    """Names, shapes, types and sizes of all parameters, a table to be read, with their total."""
+    """A printable table of the names, shapes, types and sizes of all parameters, and the total."""
     return parameter_overview.get_parameter_overview(_shapes(model), include_stats=False)
 
 
 def _shapes(model: Model) -> dict[str, Any]:
-    """The shapes and types of all parameters as nested dictionaries, network by network."""
+    """The shapes and types of all parameters as nested dictionaries by network."""
     parameters = jax.eval_shape(model.init, jax.random.key(0))
     groups = parameters._replace(psi=None).groups() | {"objective": parameters.psi}
     return {name: group or {} for name, group in groups.items()}

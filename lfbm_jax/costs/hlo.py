@@ -1,7 +1,8 @@
-"""Counts what a compiled program runs, from its text in XLA's HLO.
+"""Counts the operations that a compiled program runs, from its text in XLA's HLO.
 
-A program is a set of computations, each a list of operations in the order of their execution.
-Loops name the computations that they repeat, fusions the one that they run as one operation.
+A program is a set of computations, each a list of operations in the order of their execution. A
+loop names the computations that it repeats, and a fusion the computation that it runs as a single
+operation.
 """
 
 import collections
@@ -10,15 +11,15 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-# What costs nothing or whose cost is that of what it calls; an asynchronous operation is counted
-# where it starts.
+# Operations that cost nothing by themselves; the computations that they call are counted. An
+# asynchronous operation is counted where it starts.
 FREE = frozenset(
     ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "while", "call")
     + ("conditional", "async-start", "async-update", "partition-id", "replica-id")
 )
-FREE_CALLS = frozenset(("AllocateBuffer", "ConcatBitcast"))  # of TPUs: names for memory
+FREE_CALLS = frozenset(("AllocateBuffer", "ConcatBitcast"))  # On TPUs, these only name memory.
 EXCHANGES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-BITS = {"pred": 8, "bf16": 16}  # of the types whose name does not end in them
+BITS = {"pred": 8, "bf16": 16}  # per number; other types have them in their names
 PRECISIONS = {"highest": "float32", "high": "tensorfloat32"}
 
 
@@ -27,12 +28,12 @@ class Operation:
     """One line of a computation.
 
     Attributes:
-        name: of its result.
-        shape: of its result, such as "f32[100,64]{1,0}" or "(s32[], f32[5]{0})".
-        kind: such as "fusion" or "dot".
-        arguments: names of others' results, or what a constant is.
+        name: the name of its result.
+        shape: the shape of its result, such as "f32[100,64]{1,0}" or "(s32[], f32[5]{0})".
+        kind: the kind of operation, such as "fusion" or "dot".
+        arguments: the names of the results that it takes, or the value of a constant.
         attributes: the rest of the line.
-        root: whether its result is that of the computation.
+        root: whether its result is the result of the computation.
     """
 
     name: str
@@ -44,31 +45,32 @@ class Operation:
 
     @property
     def operands(self) -> list[str]:
-        """The names of the operations whose results it takes."""
+        """The names of the operations whose results this one takes."""
         return re.findall(r"%([\w.\-]+)", self.arguments)
 
     def called(self, role: str) -> str | None:
-        """The computation that an attribute such as "body" names."""
+        """The name of the computation in an attribute such as "body"; None without it."""
         found = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
         return found and found[1]
 
 
-Computation = dict[str, Operation]  # by the names of their results, in the order of execution
+Computation = dict[str, Operation]  # name of the result -> operation, in the order of execution
 
 
 @dataclasses.dataclass
 class Count:
-    """What one run of a program does on one device, loops multiplied out.
+    """Counts of one run of a program on one device, with all repeats of loops.
 
     Attributes:
         kinds: how often each kind of operation runs, such as "copy" or "fusion kLoop".
         library_calls: how often each function of a library is called; these are not in `kinds`.
-        flops: floating-point operations of matrix products and convolutions by the precision that
-            they ask for ("float32", "tensorfloat32", "bfloat16", "default" where they ask for
-            none), two for each multiply-add, products with padding and with the zeros of a dilated
-            input left out.
-        exchanged_bytes: what this device puts into operations that exchange arrays between devices.
-        modelled_cycles: the compiler's own estimates, added up; 0 where it gives none.
+        flops: floating-point operations of matrix products and convolutions, by the precision that
+            they ask for: "float32", "tensorfloat32" or "bfloat16", or "default" if they ask for
+            none. Each multiply-add counts as two. Products with padding and with the zeros of a
+            dilated input are left out.
+        exchanged_bytes: bytes that this device passes to operations that exchange arrays between
+            devices.
+        modelled_cycles: the sum of the compiler's own estimates; 0 if it gives none.
     """
 
     kinds: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -81,12 +83,13 @@ class Count:
 def count(text: str) -> Count:
     """Counts one run of the program's entry computation.
 
-    A loop runs as often as XLA says; where it says nothing but the loop's condition compares with a
-    constant, that often (a counter from 0 on); else, as the training update's loop over the steps
-    of a call, once. Of a conditional, every branch is counted: ours end up without any.
+    A loop counts as often as XLA says. If XLA says nothing but the loop's condition compares with a
+    constant, the constant is taken, as for a counter that starts at 0. Any other loop counts once,
+    such as the training update's loop over the steps of a call. All branches of a conditional are
+    counted, but our programs have no conditionals once compiled.
 
     Args:
-        text: a compiled module, as `jax.stages.Compiled.as_text` gives it.
+        text: a compiled module, as `jax.stages.Compiled.as_text` returns it.
     """
     computations, entry = parse(text)
     found = Count()
@@ -110,7 +113,7 @@ def count(text: str) -> Count:
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """The computations of a module by name, and the name of the one that runs first."""
+    """Returns the computations of a module by name, and the name of its entry computation."""
     computations: dict[str, Computation] = {}
     entry, operations = "", {}
     for line in text.splitlines():
@@ -137,7 +140,7 @@ def _operation(line: str) -> Operation | None:
 
 
 def _closing(text: str) -> int:
-    """Where the parenthesis that the text begins with is closed."""
+    """The position at which the parenthesis that begins the text is closed."""
     depth = 0
     for position, character in enumerate(text):
         depth += (character == "(") - (character == ")")
@@ -149,7 +152,7 @@ def _closing(text: str) -> int:
 def _run(
     computations: Mapping[str, Computation], name: str, times: int
 ) -> Iterator[tuple[Operation, Computation, int]]:
-    """Every operation that runs as one, with how often; what runs inside a fusion is not listed."""
+    """Yields all operations and how often each runs. The content of a fusion is not listed."""
     computation = computations[name]
     for operation in computation.values():
         yield operation, computation, times
@@ -168,7 +171,7 @@ def _run(
 
 
 def _trips(computations: Mapping[str, Computation], loop: Operation) -> int:
-    """How often a loop runs; 1 where that is not known."""
+    """How often a loop runs; 1 if that is not known."""
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if known:
         return int(known[1])
@@ -197,7 +200,7 @@ def _kind(operation: Operation) -> str:
 def _products(
     computations: Mapping[str, Computation], computation: Computation, operation: Operation
 ) -> Iterator[tuple[str, int]]:
-    """Precision and operations of the products in one operation, or inside of a fusion."""
+    """Yields the precision and the flops of each product in an operation or inside a fusion."""
     if operation.kind == "fusion":
         inner = computations[operation.called("calls")]
         for each in inner.values():
@@ -225,7 +228,7 @@ def _products(
 
 
 def _precision(computation: Computation, operation: Operation) -> str:
-    """What a product asks for; numbers of 16 bits need no more than one pass."""
+    """The precision that a product asks for; numbers of 16 bits never need more than one pass."""
     if all(computation[name].shape.startswith("bf16") for name in operation.operands[:2]):
         return "bfloat16"
     asked = re.search(r"operand_precision=\{(\w+)", operation.attributes) or re.search(
@@ -235,7 +238,7 @@ def _precision(computation: Computation, operation: Operation) -> str:
 
 
 def _dot(operation: Operation, left: list[int], result: list[int]) -> int:
-    """Two for every number of the result and every term of the sum that it is."""
+    """The flops of a dot: two per number of the result and term of its sum."""
     contracted = re.search(
         r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]*)', operation.attributes
     )[1]
@@ -246,11 +249,11 @@ def _dot(operation: Operation, left: list[int], result: list[int]) -> int:
 def _convolution(
     operation: Operation, inputs: list[int], kernel: list[int], outputs: list[int]
 ) -> int:
-    """Two for every weight of the kernel that meets a number of the input, per output and example.
+    """The flops of a convolution: two per output and weight of the kernel that meets an input.
 
     Args:
-        operation: the convolution, or a call of one of its derivatives.
-        inputs, kernel, outputs: shapes of the convolution, whichever of them is computed here.
+        operation: the convolution, or a call that computes one of its derivatives.
+        inputs, kernel, outputs: the shapes of the convolution, also if a derivative is computed.
     """
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", operation.attributes)
     of_input, of_kernel, of_output = labels.groups()
@@ -280,13 +283,13 @@ def _convolution(
 
 
 def _dims(shape: str) -> list[int]:
-    """The lengths of an array's axes, of the first array where there are several."""
+    """The lengths of the axes of an array, or of the first array of a tuple."""
     found = re.search(r"\w+\[([\d,<=]*)\]", shape)
     return [int(length) for length in re.findall(r"\d+", found[1])] if found else []
 
 
 def _bytes(shape: str) -> int:
-    """Bytes of an array, or of a tuple of arrays."""
+    """The bytes of an array, or of a tuple of arrays."""
     total = 0
     for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shape):
         bits = BITS.get(dtype) or int(re.search(r"\d+", dtype)[0])

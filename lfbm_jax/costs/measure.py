@@ -26,16 +26,16 @@ from lfbm_jax.model import Example, Model
 
 PARTS = ("inference", "prior_update", "generator_update", "synthesis")
 REPEATS = 5
-REPEATS_SECONDS = 20.0  # After so long a call is not repeated any more.
-CEILING_SIDE = {"cpu": 2048}  # Rows of the square matrices of the ceiling's product;
-CEILING_SIDE_ELSEWHERE = 8192  # accelerators need more to be busy.
+REPEATS_SECONDS = 20.0  # A call is not repeated again after this total.
+CEILING_SIDE = {"cpu": 2048}  # The rows of the square matrices that `ceiling_gflops` multiplies;
+CEILING_SIDE_ELSEWHERE = 8192  # accelerators need more of them to be busy.
 
 
 class Step:
-    """A training step on random images, compiled when made.
+    """A training step on random images, compiled at construction.
 
     Attributes:
-        compile_seconds: what tracing and compiling took.
+        compile_seconds: the time that tracing and compiling took.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, model: Model):
@@ -52,14 +52,14 @@ class Step:
         init = functools.partial(learning.init_state, config, self._model, devices * shard)
         update = learning.make_update(config, self._model, steps_per_epoch=1000)
         begin = time.perf_counter()
-        # For the shapes of a state: compiling takes the most memory, before there is one.
+        # Compiled from shapes alone: compiling takes the most memory, so the state comes later.
         self._update = learning.compile_update(update, jax.eval_shape(init), self._batch)
         self.compile_seconds = time.perf_counter() - begin
         self._state = sharding.replicate(init())
         host_memory.release()
 
     def run(self, steps: int) -> float:
-        """The seconds that a number of steps take."""
+        """Runs a number of steps and returns the seconds that they take."""
         begin = time.perf_counter()
         for _ in range(steps):
             self._state, metrics = self._update(self._state, self._batch, np.int32(1))
@@ -71,10 +71,10 @@ class Step:
         return seconds
 
     def parts(self, names: Collection[str] = PARTS) -> dict[str, float]:
-        """Seconds of inference and of the two updates, and milliseconds to draw a batch.
+        """Measures the seconds of inference and of both updates, and milliseconds to draw a batch.
 
         Args:
-            names: of PARTS, those to measure.
+            names: the parts to measure, from PARTS.
         """
         config, built = self._config, self._model
         parameters = jax.device_put(jax.device_get(self._state.parameters), jax.devices()[0])
@@ -128,17 +128,17 @@ class Step:
         return found
 
     def flops(self) -> int:
-        """Floating-point operations of a step, counted from the layers' shapes."""
+        """Floating-point operations per step, counted from the shapes of the layers."""
         return describe(self._config, self._model)["flops_per_training_step"]
 
     def estimated_memory_bytes(self) -> int:
-        """What the step keeps on one device, as `--mode=describe` estimates it."""
+        """The memory that the step takes on one device, as `--mode=describe` estimates it."""
         share = sharding.shard_size(self._config.train.batch_size)
         return memory.estimate(self._config, self._model, share, math.inf)["total"]
 
 
 def ceiling_gflops(precision: str) -> float:
-    """10^9 operations a second of a large matrix product on all devices together."""
+    """Measures 10^9 operations per second of a large matrix product, over all devices together."""
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     side = CEILING_SIDE.get(jax.default_backend(), CEILING_SIDE_ELSEWHERE)
     matrix = jnp.ones((side, side), dtype)
@@ -147,7 +147,7 @@ def ceiling_gflops(precision: str) -> float:
 
 
 def peak_memory_bytes() -> int:
-    """Of the device where it says so, else of this process."""
+    """The peak memory of the device if it reports one, or else of this process."""
     statistics_of_device = jax.local_devices()[0].memory_stats()
     if statistics_of_device and "peak_bytes_in_use" in statistics_of_device:
         return statistics_of_device["peak_bytes_in_use"]
@@ -155,7 +155,7 @@ def peak_memory_bytes() -> int:
 
 
 def device_name() -> str:
-    """What the step runs on, such as "1 x cpu (AMD EPYC), 2 threads"."""
+    """The name of the devices, such as "1 x cpu (AMD EPYC), 2 threads"."""
     device = jax.local_devices()[0]
     name = f"{jax.local_device_count()} x {device.device_kind}"
     if device.platform != "cpu":
@@ -168,14 +168,14 @@ def device_name() -> str:
 
 
 def num_threads() -> int:
-    """The processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _seconds(
     function: Callable[..., Any], *args: Any, choose: Callable = statistics.median
 ) -> float:
-    """The median (or the best) time of a compiled function's calls, but for the first."""
+    """The median (or the best) time per call of a compiled function, without the first call."""
     compiled = jax.jit(function).lower(*args).compile()
     jax.block_until_ready(compiled(*args))
     times = []

@@ -1,4 +1,4 @@
-"""How much memory a training step takes on a device, estimated from shapes alone."""
+"""Estimates the memory that a training step takes on a device, from shapes alone."""
 
 import functools
 from typing import Any
@@ -12,32 +12,34 @@ from lfbm_jax.objectives.base import Keys
 
 # JAX takes this share of a GPU's memory by default (XLA_PYTHON_CLIENT_MEM_FRACTION).
 SHARE_OF_DEVICE = 0.75
-# Examples of the traced batch: a prime, so that an array that scales with it is known by its size.
+# Examples of the traced batch. Only sizes of arrays that scale with it divide by this large prime.
 TRACED = 10_007
 
 
 def estimate(
     config: ml_collections.ConfigDict, model: Model, batch: int, device_bytes: float
 ) -> dict[str, int]:
-    """Bytes of what a training step keeps on one device, and the microbatch that fits it.
+    """Estimates the bytes that a training step takes on one device, and the microbatch that fits.
 
-    Counted are the training state (parameters, Adam's two moments, the moving average), gradients
-    (their sum and the present ones, where there are microbatches also the next sum), the parameters
-    laid out for the forward and for the backward pass, the images of a call, and for every example
-    of a microbatch what the backward pass needs of the forward pass, with the two largest such
-    arrays once more for the gradients that pass by.
-    A chain keeps less than that: nothing is differentiated through it, so the number of its steps
-    does not matter. Libraries' scratch space and a data set that is kept on the device are not
-    counted; nor are a CPU's second copy of the kernels and the products that its convolutions make.
+    These are counted: the training state (parameters, Adam's two moments, the moving average); the
+    gradients (their sum and the current ones, with microbatches also the next sum); the parameters
+    laid out for the forward and the backward pass; the images of a call; and, for each example of a
+    microbatch, the arrays that the backward pass needs from the forward pass, the two largest of
+    them twice because of their gradients.
+
+    A chain needs less than that. Nothing is differentiated through it, so the number of its steps
+    does not matter. Not counted are the libraries' scratch space, a data set that is kept on the
+    device, and on a CPU a second copy of the kernels and the products that its convolutions make.
 
     Args:
         config: the whole config.
-        model: built from it.
-        batch: examples on this device.
-        device_bytes: its memory, of which JAX takes three quarters.
+        model: the model built from the config.
+        batch: the number of examples on this device.
+        device_bytes: the device's memory, of which JAX takes three quarters.
 
     Returns:
-        Bytes by part and their "total", and "largest_microbatch_size" that fits, 0 if none does.
+        The bytes of each part, their "total", and the "largest_microbatch_size" that fits, which is
+        0 if none does.
     """
     parameters = jax.eval_shape(model.init, jax.random.key(0))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(parameters))
@@ -66,7 +68,7 @@ def estimate(
 def _bytes_per_example(
     config: ml_collections.ConfigDict, model: Model, parameters: Any
 ) -> int:
-    """What the backward pass of an update keeps of one example, the two largest arrays twice."""
+    """Bytes per example that the backward pass of an update needs, the two largest arrays twice."""
     prepared = jax.eval_shape(model.prepare, parameters)
     side, dtype = config.data.image_size, jax.dtypes.canonicalize_dtype(float)
     example = Example(

@@ -1,7 +1,8 @@
-"""What an accelerator's own compiler makes of a config's training update, without the accelerator.
+"""Compiles a config's training update for an accelerator without having the accelerator.
 
-Nothing here is measured: it says whether the update compiles and fits, what will run, and how fast
-it cannot be. A GPU's compiler that has no GPU chooses kernels without timing them.
+Nothing here is measured. The result says whether the update compiles and fits, which operations
+will run, and a time that it cannot beat. Without a GPU, a GPU's compiler chooses kernels without
+timing them.
 """
 
 import functools
@@ -25,28 +26,30 @@ def describe(config: ml_collections.ConfigDict, model: Model, target: Target) ->
     """Compiles the config's update for a target, as training would on its devices.
 
     Args:
-        config: the whole config; every device gets its share of `train.batch_size`.
-        model: built from it.
+        config: the whole config; each device gets its share of `train.batch_size`.
+        model: the model built from the config.
         target: the devices.
 
     Returns:
-        `device` and `devices`, its name and their number; `compile_seconds`, with tracing; and for
-        one of the devices and one step, with loops multiplied out:
+        `device`, the name of the device; `devices`, the number of devices; `compile_seconds`,
+        including tracing; and for one device and one step, with all repeats of loops:
 
-        argument_bytes, temporary_bytes: what the compiler plans. Images are those of
-            `train.steps_per_call` steps; persistent chains are those of one batch alone.
-        fits: whether the plan and the code take at most the part of the memory that JAX uses. A
-            TPU's compiler refuses what does not fit: then all of the others are missing but
-            `refusal`, its own words.
-        operations_per_step: the kernels of a GPU; `total`, and by kind without library calls.
-        library_calls: by the library's function.
-        flops_per_step: of matrix products and convolutions by the precision that they ask for,
-            without products with padding; the rest (activations, random numbers, Adam) is left out.
-        bytes_exchanged_per_step: what one device gives to exchanges with others.
-        modelled_cycles: the compiler's own model; None for GPUs, whose compiler has none.
-        seconds_at_least: the longer of the time of the products at the device's peak rates and that
-            of reading all arguments and writing all results once at its bandwidth; None where a
-            peak rate is not known. Starting a GPU's kernels takes time on top, microseconds each.
+        argument_bytes, temporary_bytes: the memory that the compiler plans. Images are those of
+            `train.steps_per_call` steps; persistent chains are those of one batch only.
+        fits: whether the plan and the code fit into the part of the memory that JAX uses. A TPU's
+            compiler rejects a program that does not fit; then `refusal`, its message, replaces all
+            other entries from `compile_seconds` on.
+        operations_per_step: the number of operations (kernels on a GPU): their `total`, and by kind
+            all except library calls.
+        library_calls: the number of calls of each library function.
+        flops_per_step: operations of matrix products and convolutions by the precision that they
+            ask for, without products with padding. The rest (activations, random numbers, Adam) is
+            left out.
+        bytes_exchanged_per_step: the bytes that one device passes to exchanges with others.
+        modelled_cycles: an estimate by the compiler; None for GPUs, whose compiler makes none.
+        seconds_at_least: the longer of two times: of the products at the device's peak rates, and
+            of reading all arguments and writing all results once at its bandwidth. None if a peak
+            rate is not known. On a GPU, starting the kernels adds some microseconds for each.
     """
     begin = time.perf_counter()
     lowered = _lower(config, model, target)
@@ -77,7 +80,7 @@ def describe(config: ml_collections.ConfigDict, model: Model, target: Target) ->
         },
         "library_calls": dict(counted.library_calls.most_common()),
         "flops_per_step": flops,
-        # A device alone exchanges nothing, though a compiler may leave the operation in.
+        # A single device exchanges nothing, though a compiler may leave the operation in.
         "bytes_exchanged_per_step": counted.exchanged_bytes if len(target.devices) > 1 else 0,
         "modelled_cycles": None if is_gpu else counted.modelled_cycles,
         "seconds_at_least": _seconds_at_least(target.accelerator, flops, moved),
@@ -85,7 +88,7 @@ def describe(config: ml_collections.ConfigDict, model: Model, target: Target) ->
 
 
 def _lower(config: ml_collections.ConfigDict, model: Model, target: Target) -> jax.stages.Lowered:
-    """The update of `learning`, traced for the shapes of a call on the target's devices."""
+    """Traces the update of `learning` for the shapes of a call on the target's devices."""
     count, side = len(target.devices), config.data.image_size
     shard = sharding.shard_size(config.train.batch_size, count)
     shape = (count, config.train.steps_per_call, shard)
@@ -101,7 +104,7 @@ def _lower(config: ml_collections.ConfigDict, model: Model, target: Target) -> j
 
 
 def _by_precision(counted: hlo.Count, is_gpu: bool) -> dict[str, int]:
-    """The operations of products by `precision`, where they ask for none by that they then get."""
+    """The flops of products by `precision`; those that ask for none count as their default."""
     flops = dict(counted.flops)
     unasked = flops.pop("default", 0)
     if unasked:
