@@ -11,18 +11,18 @@ from lfbm_jax.model import Example, Model, Parameters, Part, Tree
 
 # z [d] -> (log p(z), log p(x|z)), both in nats; their sum is the log joint density.
 LogJoint = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-# (parameters, some training examples) -> new phi.
+# (parameters, a few training examples) -> new phi.
 Tune = Callable[[Parameters, Example], Tree]
 
 
 class Posterior(NamedTuple):
-    """What was inferred from one example.
+    """The result of inference for one example.
 
     Attributes:
-        z: the latent vector, [d]; stopped (no gradient) for Langevin dynamics, reparameterised for
+        z: the latent vector, [d]; without gradient for Langevin dynamics, reparameterised for
             encoders.
-        log_q: log q(z|x) in nats, []; 0 where the method has no density.
-        info: scalars worth logging.
+        log_q: log q(z|x) in nats, []; 0 if the method has no density.
+        info: scalars to be logged.
     """
 
     z: jax.Array
@@ -35,17 +35,19 @@ class Inference(Part, abc.ABC):
     """Draws z from the posterior p(z|x) of one image, or near it; `jax.vmap` makes batches.
 
     A module of this folder defines a frozen dataclass `Inference` that inherits from this one. The
-    builder gives `latent_dim`, and `image_shape` and `dtype` where a field of that name asks for
-    them; fields with a default are the settings of the config sections `inference` (in training),
-    `eval_inference` (in evaluation) and `masked_inference` (of incomplete images in evaluation).
+    builder passes `latent_dim`, and also `image_shape` and `dtype` to methods that have fields of
+    these names. Fields with a default are the settings of the config sections `inference` (in
+    training), `eval_inference` (in evaluation) and `masked_inference` (for incomplete images in
+    evaluation).
 
     Attributes:
         latent_dim: d.
-        has_density: whether log_q is that of a normalised density: the objective is then a bound.
-        takes_masks: whether log_joint may be of some pixels of the image only.
-        keeps_chains: whether the z of every training image are kept as the start of its next chain.
-        tune_every: training steps between two calls of what `tuner` returns; 0 for none.
-        tune_images: training images that such a call looks at.
+        has_density: whether log_q belongs to a normalised density. If so, the objective is a bound.
+        takes_masks: whether log_joint may depend on only some pixels of the image.
+        keeps_chains: whether the last z of each training image is kept to start its next chain.
+        tune_every: the number of training steps between two calls of the function that `tuner`
+            returns; 0 for no calls.
+        tune_images: the number of training images in such a call.
     """
 
     latent_dim: int
@@ -57,7 +59,7 @@ class Inference(Part, abc.ABC):
     tune_images = 0
 
     def init(self, key: jax.Array) -> Tree:
-        """Random parameters phi of an inference network; None for Langevin dynamics."""
+        """Draws random parameters phi of an inference network; None for Langevin dynamics."""
         del key
 
     @abc.abstractmethod
@@ -73,14 +75,15 @@ class Inference(Part, abc.ABC):
 
         Args:
             phi: the parameters.
-            key: the example's own key; it decides the start and the noise of a chain, or the draw.
-            example: its image is x in [-1, 1], [H, W, C], grey where it is masked.
-            log_joint: z [d] -> (log p(z), log p(x|z)), in nats, of the visible pixels.
-            start: where a chain starts, [d]; None draws it from N(0, I). Networks ignore it.
+            key: the example's own key. It determines the start and the noise of a chain, or the
+                draw of a network.
+            example: the example, whose image is x in [-1, 1], [H, W, C], grey where masked.
+            log_joint: z [d] -> (log p(z), log p(x|z)), in nats, for the visible pixels.
+            start: the start of the chain, [d]; None draws it from N(0, I). Networks ignore it.
 
         Returns:
-            z, log q(z|x) and diagnostics. From a chain's z no gradient flows back; through a
-            network's z and log q gradients flow to phi.
+            z, log q(z|x) and diagnostics. No gradient flows back from the z of a chain. Gradients
+            flow to phi through the z and the log q of a network.
         """
 
     @property
@@ -89,10 +92,10 @@ class Inference(Part, abc.ABC):
         return False
 
     def tuner(self, model: Model) -> Tune | None:
-        """What chooses phi every `tune_every` steps where no gradient does; None for nothing."""
+        """Returns the function that chooses phi every `tune_every` steps; None for no search."""
         del model
         return None
 
     def flops(self) -> int:
-        """Floating-point operations of a network's forward pass of one image; 0 without one."""
+        """Floating-point operations of a network's forward pass per image; 0 without a network."""
         return 0

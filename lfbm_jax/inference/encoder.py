@@ -1,4 +1,4 @@
-"""Amortised inference: a Gaussian whose mean and deviation a network reads off the image, Eq. 22.
+"""Amortised inference by a network that maps the image to a Gaussian over z, Eq. 22.
 
 With a Gaussian prior this is the VAE of Kingma and Welling (2014).
 """
@@ -17,16 +17,16 @@ from lfbm_jax.model import Example
 
 @dataclasses.dataclass(frozen=True)
 class Inference(base.Inference):
-    """q_phi(z|x) = N(mu_phi(x), diag(sigma_phi(x)^2)), drawn from by reparameterisation.
+    """Draws z from q_phi(z|x) = N(mu_phi(x), diag(sigma_phi(x)^2)) by reparameterisation.
 
-    The last layer of Table 8 has d channels, which cannot give both a mean and a deviation: here
-    two such layers, of d channels each, give mu and log sigma.
+    The last layer of Table 8 has d channels, too few for both a mean and a deviation. Here two such
+    layers, of d channels each, compute mu and log sigma.
 
     Attributes:
         image_shape: (height, width, channels).
-        dtype: what the convolutions compute in; None: the type of x and phi.
-        layers: one (features, kernel size, stride, padding) for every convolution before the heads.
-        noise: whether z is drawn; else it is mu_phi(x), as in evaluation.
+        dtype: the type in which the convolutions compute; None for the type of x and phi.
+        layers: (features, kernel size, stride, padding) of each convolution before the two last layers.
+        noise: whether z is drawn. If not, z is mu_phi(x), as in evaluation.
     """
 
     image_shape: tuple[int, int, int]
@@ -40,7 +40,7 @@ class Inference(base.Inference):
         convolutions.check(self.layers, self.image_shape, "inference.layers")
 
     def init(self, key: jax.Array) -> dict:
-        """Parameters phi."""
+        """Draws random parameters phi."""
         return {"encoder": self._network().init(key, jnp.zeros(self.image_shape))["params"]}
 
     def infer(
@@ -60,25 +60,25 @@ class Inference(base.Inference):
         return self._draw(key, mean, log_deviation)
 
     def moments(self, phi: dict, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """mu_phi(x) and log sigma_phi(x), [d] each, of x in [-1, 1]."""
+        """Returns mu_phi(x) and log sigma_phi(x), [d] each, of an image x in [-1, 1], [H, W, C]."""
         return jnp.split(self._network().apply({"params": phi["encoder"]}, image), 2)
 
     @property
     def is_deterministic_network(self) -> bool:
-        """Where z is the mean."""
+        """Whether z is the mean mu_phi(x), without noise."""
         return not self.noise
 
     def flops(self) -> int:
-        """Floating-point operations of one image's forward pass: 2 per multiply-add."""
+        """Floating-point operations of a forward pass per image, 2 per multiply-add."""
         return convolutions.flops(self.layers, self.image_shape, 2 * self.latent_dim)
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Narrow layers."""
+        """Narrows the layers."""
         return settings | {"layers": convolutions.narrowed(settings["layers"])}
 
     def _draw(self, key: jax.Array, mean: jax.Array, log_deviation: jax.Array) -> Posterior:
-        """A draw of the Gaussian with its log-density, and what to log."""
+        """Draws from the Gaussian; returns z with its log-density and the scalars to log."""
         deviation = jnp.exp(log_deviation)
         noise = jnp.zeros_like(mean)
         if self.noise:

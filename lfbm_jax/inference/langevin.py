@@ -12,29 +12,29 @@ from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import langevin_step
 from lfbm_jax.model import Example, Tree
 
-# Evaluation without settings of its own: as the authors do, ascent of 400 steps.
+# The default of evaluation: gradient ascent of 400 steps, as the authors do.
 EVALUATION = {"num_steps": 400, "noise": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class Inference(base.Inference):
-    """K steps of z <- z + (s^2 / 2) grad_z log p(x, z) + s * noise, from z ~ N(0, I).
+    """Takes K steps of z <- z + (s^2 / 2) grad_z log p(x, z) + s * noise, from z ~ N(0, I).
 
-    `step_size` is s; the xi of the paper's Eq. 8 is s^2 / 2, so that the drift is xi times the
-    gradient and the noise sqrt(2 xi) times a standard normal.
+    `step_size` is s. The xi of the paper's Eq. 8 is s^2 / 2, so the drift is xi times the gradient
+    and the noise is sqrt(2 xi) times a standard normal.
 
     Attributes:
         num_steps: K, at least 1.
         step_size: s, positive, in units of z.
-        noise: whether the chain is stochastic; without noise it is gradient ascent on
-            log p(x, z), as the evaluation of the authors does.
+        noise: whether the chain is stochastic. Without noise it is gradient ascent on log p(x, z),
+            as in the authors' evaluation.
     """
 
     num_steps: int = 20
     step_size: float = 0.1
     noise: bool = True
 
-    takes_masks = True  # log_joint may be of some pixels of the image only
+    takes_masks = True  # log_joint may depend on only some pixels of the image
 
     def __post_init__(self):
         check_at_least_one("inference", num_steps=self.num_steps)
@@ -50,7 +50,7 @@ class Inference(base.Inference):
     ) -> Posterior:
         """Runs one example's chain; see the base class.
 
-        Diagnostics: ‖z‖ and the norms of the gradients of both terms at the last step.
+        Diagnostics: ‖z‖, and the norms of the gradients of both terms at the last step.
         """
         del phi, example
         start_key, noise_key = jax.random.split(key)
@@ -83,5 +83,5 @@ class Inference(base.Inference):
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Two steps, and three where there is no noise, as in evaluation."""
+        """Takes two steps, or three without noise, as in evaluation."""
         return settings | {"num_steps": 2 if settings["noise"] else 3}

@@ -1,4 +1,4 @@
-"""Persistent chains (Tieleman, 2008; Han et al., 2017): Langevin dynamics that goes on and on."""
+"""Persistent chains (Tieleman, 2008; Han et al., 2017): Langevin dynamics kept across epochs."""
 
 import dataclasses
 
@@ -7,11 +7,11 @@ from lfbm_jax.inference import langevin
 
 @dataclasses.dataclass(frozen=True)
 class Inference(langevin.Inference):
-    """Langevin dynamics, Eq. 8, that takes up every training image's chain where it stopped.
+    """Langevin dynamics, Eq. 8, that resumes the chain of each training image where it stopped.
 
-    Training keeps the last z of every image, [N, d], beside the parameters and in checkpoints; at
-    first they are drawn from N(0, I). For images that have no chain, as in evaluation, it is plain
-    Langevin dynamics from N(0, I).
+    Training keeps the last z of each image, [N, d], beside the parameters and in checkpoints. The
+    first ones are drawn from N(0, I). Images without a chain, as in evaluation, get plain Langevin
+    dynamics from N(0, I).
 
     Attributes: see `langevin.Inference`.
     """

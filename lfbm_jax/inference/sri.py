@@ -1,20 +1,21 @@
 """Short-run inference with an optimised step size (SRI): Nijkamp et al. (2020), "Learning
 multi-layer latent variable model via variational optimization of short run MCMC".
 
-z is inferred by K steps of gradient ascent on log p(x, z) from z0 ~ N(0, I), without noise. This is
-an invertible map of z0 where the steps are small, so q_s(z|x) has the density
+z is inferred by K steps of gradient ascent on log p(x, z) from z0 ~ N(0, I), without noise. If the
+steps are small, this is an invertible map of z0, so q_s(z|x) has the density
 
     log q_s(z_K|x) = log N(z0; 0, I) - sum_k log |det(I + s^2/2 H(z_k))|,    H the Hessian in z,
 
 and the step size s is the one that maximises the variational bound E[log p(x, z_K) - log q_s].
 
-The determinants cost d Hessian-vector products per step where the chain itself costs one gradient.
-So s is not learned by a gradient, but by a local search on a few images every now and then: with
-five layers of 100, the bound of one image costs as much as the chains of more than a thousand.
-A search lets s shrink as far as the bound asks, because chains that overshoot ruin what learns from
-them, and grow by one factor. Evaluation takes the s that was learned, whatever its settings say.
+The determinants cost d Hessian-vector products per step, but the chain only one gradient. So s is
+not learned by gradients but by a local search on a few images every `tune_every` steps: with five
+layers of 100, the bound of one image costs as much as the chains of over a thousand images. One
+search can shrink s as far as the bound demands, because chains that overshoot ruin what learns from
+them, but it can increase s by a single factor only. Evaluation always uses the learned s, whatever
+its settings say.
 
-The paper's latent vectors have several layers: the prior `layered`.
+The paper's latent vectors have several layers, which the prior `layered` provides.
 """
 
 import dataclasses
@@ -33,8 +34,8 @@ from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers import langevin_step
 from lfbm_jax.model import Example, Model, Parameters
 
-FACTORS = (0.8, 1.0, 1.25)  # What the step size is multiplied by; the best is kept.
-MAX_ROUNDS = 20  # Of one search: it may divide the step size by 87.
+FACTORS = (0.8, 1.0, 1.25)  # Factors of the step size that are tried; the best is kept.
+MAX_ROUNDS = 20  # Rounds per search, which can divide the step size by 87.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,10 @@ class Inference(langevin.Inference):
 
     Attributes:
         num_steps: K.
-        step_size: s at the beginning.
-        noise: False.
-        tune_every: training steps from one search to the next.
-        tune_images: training images that a search looks at.
+        step_size: the initial s.
+        noise: must be False.
+        tune_every: the number of training steps from one search to the next.
+        tune_images: the number of training images per search.
     """
 
     noise: bool = False
@@ -64,7 +65,7 @@ class Inference(langevin.Inference):
             raise UserError("inference.noise=True: the chains of sri have none; set it to False")
 
     def init(self, key: jax.Array) -> dict:
-        """The logarithm of the step size."""
+        """Returns the logarithm of the initial step size."""
         del key
         return {"log_step_size": jnp.log(jnp.asarray(self.step_size, float))}
 
@@ -76,9 +77,9 @@ class Inference(langevin.Inference):
         log_joint: LogJoint,
         start: jax.Array | None = None,
     ) -> Posterior:
-        """The end of one example's chain; see the base class.
+        """Runs one example's chain; see the base class.
 
-        Stopped, with log_q = 0: phi is not learned by gradients.
+        No gradient flows back and log_q is 0, because phi is not learned by gradients.
         """
         del example
         z0 = self._start(key) if start is None else start
@@ -109,14 +110,14 @@ class Inference(langevin.Inference):
         return sum(log_joint(z)) - log_q
 
     def tuner(self, model: Model) -> Tune:
-        """A search: (parameters, some training examples) -> phi with a better step size.
+        """Returns a search: (parameters, a few training examples) -> phi with a better step size.
 
-        The bound of the present step size times each of FACTORS is averaged over the examples, each
-        of which begins every chain at one start of its own. The search ends where the smallest of
-        the step sizes is not the best.
+        Each round averages the bounds over the examples, for the current step size times each of
+        FACTORS. All chains of an example have the same start. The search ends once the smallest of
+        the three step sizes is not the best.
 
-        Raises (when called):
-            FloatingPointError: no bound is finite, however small the step size.
+        Raises (when the search is called):
+            FloatingPointError: no bound was finite, however small the step size.
         """
 
         @jax.jit
@@ -130,13 +131,13 @@ class Inference(langevin.Inference):
                 step_sizes = jnp.exp(parameters.phi["log_step_size"]) * jnp.array(FACTORS)
                 return jax.lax.map(lambda step: self.bound(step, key, log_joint), step_sizes)
 
-            # One after another: a Hessian is as much work at once as a batch of d images.
+            # One by one, because a single Hessian is as much work as a batch of d images.
             return jnp.mean(jax.lax.map(one_example, examples), axis=0)
 
         def tune(parameters: Parameters, examples: Example) -> dict:
             for _ in range(MAX_ROUNDS):
                 bounds = np.asarray(mean_bounds(parameters, examples))
-                # A step size at which the chains diverge is one that has no bound.
+                # If the chains diverge at a step size, it has no bound and cannot be the best.
                 best = np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf))
                 log_step_size = parameters.phi["log_step_size"] + math.log(FACTORS[best])
                 parameters = parameters._replace(phi={"log_step_size": log_step_size})
@@ -150,7 +151,7 @@ class Inference(langevin.Inference):
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Few steps, and a search over one image at every step of training."""
+        """Takes few steps, and searches with one image at every training step."""
         return super().smoke_settings(settings) | {"tune_every": 1, "tune_images": 1}
 
     def _start(self, key: jax.Array) -> jax.Array:
