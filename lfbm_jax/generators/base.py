@@ -10,16 +10,16 @@ from lfbm_jax.model import Part, Tree
 
 @dataclasses.dataclass(frozen=True)
 class Generator(Part, abc.ABC):
-    """The mean image of one latent vector, Eq. 1; `jax.vmap` makes batches.
+    """Maps one latent vector to its mean image, Eq. 1; `jax.vmap` makes batches.
 
     A module of this folder defines a frozen dataclass `Generator` that inherits from this one. The
-    builder gives the fields below; fields with a default are the settings of the config section
+    builder passes the fields below. Fields with a default are the settings of the config section
     `generator`. Beta and its prepared form are trees of arrays.
 
     Attributes:
-        latent_dim: how many entries of z it takes.
+        latent_dim: the number of entries of z.
         image_shape: (height, width, channels).
-        dtype: what its layers compute in; None: the type of z and beta.
+        dtype: the type in which the layers compute; None for the type of z and beta.
     """
 
     latent_dim: int
@@ -28,19 +28,19 @@ class Generator(Part, abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> Tree:
-        """Random parameters beta, in the default floating type."""
+        """Draws random parameters beta, in the default floating type."""
 
     def prepare(self, beta: Tree) -> Tree:
-        """The work that depends on beta alone, done once per update, inside the gradient."""
+        """Does the work that depends on beta alone, once per update, inside the gradient."""
         return beta
 
     @abc.abstractmethod
     def apply(self, prepared: Tree, z: jax.Array) -> jax.Array:
-        """The mean image g(z), [H, W, C] in [-1, 1], in the type of z; z [latent_dim].
+        """Returns the mean image g(z), [H, W, C] in [-1, 1], in the type of z; z is [latent_dim].
 
-        Under `jax.vmap` it costs no more than a batched call would.
+        Under `jax.vmap` this costs no more than a batched call would.
         """
 
     @abc.abstractmethod
     def flops(self) -> int:
-        """Floating-point operations of one image's forward pass: 2 per multiply-add."""
+        """Floating-point operations of a forward pass per image, 2 per multiply-add."""

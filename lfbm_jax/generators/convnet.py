@@ -1,4 +1,4 @@
-"""Top-down convolutional generators (Tables 7 and 12): a list of transposed convolutions."""
+"""Top-down generators made of transposed convolutions (Tables 7 and 12)."""
 
 import dataclasses
 import functools
@@ -20,16 +20,16 @@ NEGATIVE_SLOPE = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Generator(base.Generator):
-    """g_beta(z): z as a 1 x 1 image of d channels, through transposed convolutions.
+    """Applies transposed convolutions to z, taken as a 1 x 1 image of d channels.
 
-    LeakyReLU (slope 0.2) follows every layer but the last, which ends in tanh. Table 12 prints
-    LReLU there too; the images lie in [-1, 1], so tanh it is, as in Table 7.
+    LeakyReLU (slope 0.2) follows each layer except the last, which ends in tanh. Table 12 prints
+    LReLU for the last layer too, but since images are in [-1, 1], tanh is used, as in Table 7.
 
     Attributes:
-        layers: one (features, kernel size, stride, padding) per layer, first layer first; they must
-            produce `image_shape`.
-        spectral_norm: whether every kernel, as a matrix with a row for each output channel, is
-            divided by its largest singular value (Miyato et al., 2018).
+        layers: (features, kernel size, stride, padding) of each layer, from z to the image. They
+            must produce `image_shape`.
+        spectral_norm: whether each kernel, as a matrix with one row per output channel, is divided
+            by its largest singular value (Miyato et al., 2018).
     """
 
     layers: tuple[tuple[int, int, int, int], ...] = ()
@@ -50,13 +50,13 @@ class Generator(base.Generator):
             )
 
     def init(self, key: jax.Array) -> dict:
-        """Parameters beta: Xavier-normal kernels [k, k, in, out] and uniform biases.
+        """Draws parameters beta: Xavier-normal kernels [k, k, in, out] and uniform biases [out].
 
-        Biases lie in +-1 / sqrt(k² out), the default of the authors' framework.
+        Biases are within +-1 / sqrt(k² out), the default of the authors' framework.
         """
         convolutions = self._convolutions()
         kernel_key, bias_key = jax.random.split(key)
-        # One draw for all layers compiles in a fraction of the time that one for each takes.
+        # One draw for all layers compiles in a fraction of the time of one draw per layer.
         normal = _draw(jax.random.normal, kernel_key, [conv.kernel_shape for conv in convolutions])
         uniform = _draw(
             functools.partial(jax.random.uniform, minval=-1.0),
@@ -73,7 +73,7 @@ class Generator(base.Generator):
         return beta
 
     def prepare(self, beta: dict) -> dict:
-        """Kernels in the compute type and the layout that each layer's form multiplies with."""
+        """Puts the kernels in the compute type and in the layout that each layer multiplies by."""
         if self.spectral_norm:
             beta = jax.tree.map(_normalized, beta)
         return {
@@ -85,23 +85,23 @@ class Generator(base.Generator):
         }
 
     def apply(self, prepared: dict, z: jax.Array) -> jax.Array:
-        """The mean image g(z) in [-1, 1], [H, W, C]; z [d]."""
+        """Returns the mean image g(z) in [-1, 1], [H, W, C], of z [d]."""
         convolutions = self._convolutions()
         image = self._cast(z)[None, None, :]
         for i, conv in enumerate(convolutions):
             layer = prepared[f"layer_{i}"]
             image = conv.apply(layer["kernel"], image)
-            # The bias keeps its own type: its gradient sums all pixels of a batch, and a sum of
-            # bfloat16 numbers stands still once its terms are below half of its last digit.
+            # The bias keeps its own type. Its gradient is a sum over all pixels of a batch, and in
+            # bfloat16 a sum stops growing once its terms are below half of its last digit.
             image = (image + layer["bias"][None, None, :]).astype(image.dtype)
             if i < len(convolutions) - 1:
                 image = nn.leaky_relu(image, NEGATIVE_SLOPE)
         return jnp.tanh(image.astype(z.dtype))
 
     def flops(self) -> int:
-        """Floating-point operations of one image's forward pass: 2 per multiply-add, products only.
+        """Floating-point operations of a forward pass per image, 2 per product and its addition.
 
-        The direct count of every layer, input size² * in * kernel² * out products.
+        A layer counts input size² * in * kernel² * out products, as in the direct computation.
         """
         return sum(
             2 * h * w * conv.in_channels * conv.kernel_size**2 * conv.out_channels
@@ -110,7 +110,7 @@ class Generator(base.Generator):
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Narrow layers, but for the last, which makes the image."""
+        """Narrows all layers but the last, which makes the image."""
         *hidden, last = settings["layers"]
         return settings | {"layers": (*convolutions.narrowed(hidden), last)}
 
@@ -118,7 +118,7 @@ class Generator(base.Generator):
         return array if self.dtype is None else array.astype(self.dtype)
 
     def _shapes(self) -> list[tuple[int, int, int]]:
-        """[H, W, C] of the input and of every layer's output."""
+        """The shapes [H, W, C] of the input and of the output of each layer."""
         shapes = [(1, 1, self.latent_dim)]
         for features, kernel, stride, padding in self.layers:
             side = (shapes[-1][0] - 1) * stride - 2 * padding + kernel
@@ -142,7 +142,7 @@ class Generator(base.Generator):
 
 
 def _normalized(leaf: jax.Array) -> jax.Array:
-    """A kernel [..., out] divided by its largest singular value as a matrix; biases as they are."""
+    """Divides a kernel [..., out] by its largest singular value as a matrix; keeps biases."""
     if leaf.ndim < 2:
         return leaf
     matrix = leaf.reshape(-1, leaf.shape[-1])
@@ -150,7 +150,7 @@ def _normalized(leaf: jax.Array) -> jax.Array:
 
 
 def _draw(distribution, key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
-    """Independent arrays of the given shapes from one call of a distribution."""
+    """Draws independent arrays of the given shapes in one call of a distribution."""
     sizes = [math.prod(shape) for shape in shapes]
     parts = jnp.split(distribution(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
