@@ -25,7 +25,7 @@ class Inference(base.Inference):
     Attributes:
         image_shape: (height, width, channels).
         dtype: the type in which the convolutions compute; None for the type of x and phi.
-        layers: (features, kernel size, stride, padding) of each convolution before the two last layers.
+        layers: (features, kernel size, stride, padding) of each convolution but the last.
         noise: whether z is drawn. If not, z is mu_phi(x), as in evaluation.
     """
 

@@ -73,6 +73,6 @@ def latents(z: Any, latent_dim: int) -> np.ndarray:
 
 
 def check_count(num: int, least: int = 1) -> None:
-    """UserError for a number of results that is not whole, or below the least that makes sense."""
+    """Raises a UserError if a number of results is not whole or is below `least`."""
     if not isinstance(num, int | np.integer) or num < least:
         raise UserError(f"num={num}: must be a whole number of at least {least}")
