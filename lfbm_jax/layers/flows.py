@@ -1,10 +1,12 @@
-"""What the normalizing-flow priors share: steps of one kind, stacked and scanned over.
+"""What the normalizing-flow priors share: steps of one kind, stacked.
 
 Langevin dynamics goes z -> z0 at every step, so that is the direction steps are written and counted
 in; sampling goes back. Every array of the parameters has a leading axis of steps.
 """
 
 import dataclasses
+import math
+from typing import ClassVar
 
 import distrax
 import flax.linen as nn
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lfbm_jax.errors import UserError, check_at_least_one
-from lfbm_jax.layers import bijectors
+from lfbm_jax.layers import bijectors, folded_flow
 
 # Standard deviation of the initial actnorm biases and log-scales.
 ACTNORM_STDDEV = 0.05
@@ -25,16 +27,24 @@ class Flow:
     """p_alpha(z) = N(f^-1(z); 0, I) |det d f^-1 / dz|, Eq. 2, with f a chain of steps.
 
     To be inherited from in front of `priors.base.Prior`. A prior adds `_init_step(key)`, the
-    parameters of one step, and `_step(prepared_step)`, that step as a bijector whose inverse is
-    z -> z0.
+    parameters of one step; `_step(prepared_step)`, that step as a bijector whose inverse is
+    z -> z0; `_log_scale(step, *raw)` of its coupling; and `prepare(alpha)`, whose result has
+
+        steps: what `_step` takes, with a leading axis of steps, for `forward` and `inverse`;
+        folded, log_det: the same multiplied out, for `log_prob`, and the log-determinant of all
+            that is linear (see `folded_flow`).
 
     Attributes:
         num_steps: steps; the paper's default is 5 (appendix D), 10 at 256 x 256.
         hidden_width: width of the two hidden layers of every coupling network.
+        num_outputs: vectors that such a network returns: a shift and, if scales are its too, their
+            raw values.
     """
 
     num_steps: int = 5
     hidden_width: int = 64
+
+    num_outputs: ClassVar[int] = 2
 
     def __post_init__(self):
         if self.latent_dim < 2:
@@ -50,8 +60,9 @@ class Flow:
 
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """log p_alpha(z) in nats, Eq. 5; z [d]. The base contributes -(d/2) log 2 pi."""
-        z0, log_det = self._inverse_and_log_det(prepared, z)
-        return jnp.sum(jax.scipy.stats.norm.logpdf(z0)) + log_det
+        z0, log_det = folded_flow.inverse_and_log_det(prepared["folded"], self._log_scale, z)
+        log_normalizer = 0.5 * self.latent_dim * math.log(2 * math.pi)
+        return prepared["log_det"] + log_det - 0.5 * jnp.sum(jnp.square(z0)) - log_normalizer
 
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
         """One exact draw z = f(z0), z0 ~ N(0, I), Eq. 1; [d]."""
@@ -63,18 +74,42 @@ class Flow:
         def step(z, prepared_step):
             return self._step(prepared_step).forward(z), None
 
-        return jax.lax.scan(step, z0, prepared, reverse=True)[0]
+        return jax.lax.scan(step, z0, prepared["steps"], reverse=True)[0]
 
     def inverse(self, prepared: dict, z: jax.Array) -> jax.Array:
         """z0 = f^-1(z), [d]."""
         return self._inverse_and_log_det(prepared, z)[0]
 
     def _inverse_and_log_det(self, prepared: dict, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """z0 and log|det dz0/dz| step by step, bijector by bijector."""
+
         def step(z, prepared_step):
             return self._step(prepared_step).inverse_and_log_det(z)
 
-        z0, log_dets = jax.lax.scan(step, z, prepared)
+        z0, log_dets = jax.lax.scan(step, z, prepared["steps"])
         return z0, jnp.sum(log_dets)
+
+    def _coupling(self, network: dict, step: dict) -> bijectors.AffineCoupling:
+        """The coupling of a step, whose network has these parameters."""
+
+        def conditioner(first):
+            output = self._conditioner().apply({"params": network}, first)
+            shift, *raw = jnp.split(output, self.num_outputs)
+            return shift, jnp.broadcast_to(self._log_scale(step, *raw), shift.shape)
+
+        return bijectors.AffineCoupling(conditioner)
+
+    def _conditioner(self) -> "Conditioner":
+        second_half = self.latent_dim - self.latent_dim // 2
+        return Conditioner(self.hidden_width, self.num_outputs * second_half)
+
+    def _init_coupling(self, key: jax.Array) -> dict:
+        """Parameters of the network of one coupling."""
+        return self._conditioner().init(key, jnp.zeros(self.latent_dim // 2))["params"]
+
+    def _log_scale(self, step: dict, *raw: jax.Array) -> jax.Array | float:
+        """The log-scales of a coupling, [d - d // 2], from what its network says of them."""
+        raise NotImplementedError
 
     def _init_step(self, key: jax.Array) -> dict:
         raise NotImplementedError

@@ -7,8 +7,8 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.layers import bijectors
-from lfbm_jax.layers.flows import Conditioner, Flow, init_actnorm
+from lfbm_jax.layers import bijectors, folded_flow
+from lfbm_jax.layers.flows import Flow, init_actnorm
 from lfbm_jax.priors import base
 
 
@@ -20,8 +20,17 @@ class Prior(Flow, base.Prior):
     """
 
     def prepare(self, alpha: dict) -> dict:
-        """Adds log|det W| of every linear layer: O(d^3) work that does not depend on z."""
-        return {**alpha, "log_abs_det": jnp.linalg.slogdet(alpha["linear"])[1]}
+        """See `Flow`. log|det W| is O(d^3) work; (z + b) e W = z (e W) + (b e) W, with e a scale."""
+        log_abs_det = jnp.linalg.slogdet(alpha["linear"])[1]
+        actnorm = alpha["actnorm"]
+        log_scale = bijectors.LOG_SCALE_FACTOR * actnorm["log_scale"]
+        matrices = jnp.exp(log_scale)[..., None] * alpha["linear"]
+        offsets = jnp.einsum("li,lij->lj", actnorm["bias"], matrices)
+        return {
+            "steps": {**alpha, "log_abs_det": log_abs_det},
+            "folded": folded_flow.fold(matrices, offsets, alpha["coupling"]),
+            "log_det": jnp.sum(log_scale) + jnp.sum(log_abs_det),
+        }
 
     def reference_counts(self) -> dict[str, int]:
         """The paper's count of parameters, for `describe`.
@@ -36,28 +45,22 @@ class Prior(Flow, base.Prior):
 
     def _step(self, prepared_step: dict) -> distrax.Bijector:
         """One Glow step. Its inverse, z -> z0, goes through this list from first to last."""
-        coupling = {"params": prepared_step["coupling"]}
-
-        def conditioner(first):
-            shift, raw = jnp.split(self._conditioner().apply(coupling, first), 2)
-            return shift, jax.nn.log_sigmoid(raw + 2.0)
-
         return distrax.Chain(
             [
                 bijectors.ActNorm(**prepared_step["actnorm"]),
                 bijectors.InvertibleLinear(prepared_step["linear"], prepared_step["log_abs_det"]),
-                bijectors.AffineCoupling(conditioner),
+                self._coupling(prepared_step["coupling"], prepared_step),
             ]
         )
 
-    def _conditioner(self) -> Conditioner:
-        return Conditioner(self.hidden_width, 2 * (self.latent_dim - self.latent_dim // 2))
+    def _log_scale(self, step: dict, raw: jax.Array) -> jax.Array:
+        del step
+        return jax.nn.log_sigmoid(raw + 2.0)
 
     def _init_step(self, key: jax.Array) -> dict:
-        d = self.latent_dim
         actnorm_key, linear_key, coupling_key = jax.random.split(key, 3)
         return {
-            "actnorm": init_actnorm(actnorm_key, d),
-            "linear": jax.random.orthogonal(linear_key, d),
-            "coupling": self._conditioner().init(coupling_key, jnp.zeros(d // 2))["params"],
+            "actnorm": init_actnorm(actnorm_key, self.latent_dim),
+            "linear": jax.random.orthogonal(linear_key, self.latent_dim),
+            "coupling": self._init_coupling(coupling_key),
         }

@@ -6,8 +6,8 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.layers import bijectors
-from lfbm_jax.layers.flows import Conditioner, Flow
+from lfbm_jax.layers import bijectors, folded_flow
+from lfbm_jax.layers.flows import Flow
 from lfbm_jax.priors import base
 
 
@@ -21,29 +21,38 @@ class Prior(Flow, base.Prior):
     Attributes: see `Flow`.
     """
 
+    num_outputs = 1
+
     def init(self, key: jax.Array) -> dict:
         """Parameters alpha: stacked steps, and log-scales [d] that start at zero."""
         return {"steps": super().init(key), "log_scale": jnp.zeros(self.latent_dim)}
 
+    def prepare(self, alpha: dict) -> dict:
+        """See `Flow`. The last reversal is left out: the scales are reversed in its place."""
+        matrices = folded_flow.reversals(self.num_steps, self.latent_dim)
+        folded = folded_flow.fold(
+            matrices,
+            jnp.zeros(matrices.shape[:2]),
+            alpha["steps"],
+            last_scale=jnp.exp(alpha["log_scale"][::-1]),
+        )
+        return {**alpha, "folded": folded, "log_det": jnp.sum(alpha["log_scale"])}
+
     def forward(self, prepared: dict, z0: jax.Array) -> jax.Array:
         """z = f(z0), Eq. 1; [d]."""
-        return super().forward(prepared["steps"], z0 * jnp.exp(-prepared["log_scale"]))
+        return super().forward(prepared, z0 * jnp.exp(-prepared["log_scale"]))
 
     def _inverse_and_log_det(self, prepared: dict, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        h, _ = super()._inverse_and_log_det(prepared["steps"], z)
+        h, _ = super()._inverse_and_log_det(prepared, z)
         return h * jnp.exp(prepared["log_scale"]), jnp.sum(prepared["log_scale"])
 
     def _step(self, prepared_step: dict) -> distrax.Bijector:
         """One step. Its inverse, z -> z0, goes through this list from first to last."""
+        return distrax.Chain([self._coupling(prepared_step, prepared_step), bijectors.Reverse()])
 
-        def conditioner(first):
-            shift = self._conditioner().apply({"params": prepared_step}, first)
-            return shift, jnp.zeros_like(shift)
-
-        return distrax.Chain([bijectors.AffineCoupling(conditioner), bijectors.Reverse()])
-
-    def _conditioner(self) -> Conditioner:
-        return Conditioner(self.hidden_width, self.latent_dim - self.latent_dim // 2)
+    def _log_scale(self, step: dict) -> float:
+        del step
+        return 0.0
 
     def _init_step(self, key: jax.Array) -> dict:
-        return self._conditioner().init(key, jnp.zeros(self.latent_dim // 2))["params"]
+        return self._init_coupling(key)

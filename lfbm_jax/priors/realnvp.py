@@ -6,8 +6,8 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.layers import bijectors
-from lfbm_jax.layers.flows import Conditioner, Flow
+from lfbm_jax.layers import bijectors, folded_flow
+from lfbm_jax.layers.flows import Flow
 from lfbm_jax.priors import base
 
 
@@ -21,22 +21,22 @@ class Prior(Flow, base.Prior):
     Attributes: see `Flow`.
     """
 
+    def prepare(self, alpha: dict) -> dict:
+        """See `Flow`. The density of z0 does not depend on its order: the last reversal is left out."""
+        matrices = folded_flow.reversals(self.num_steps, self.latent_dim)
+        folded = folded_flow.fold(
+            matrices, jnp.zeros(matrices.shape[:2]), alpha["coupling"], range=alpha["range"]
+        )
+        return {"steps": alpha, "folded": folded, "log_det": jnp.zeros(())}
+
     def _step(self, prepared_step: dict) -> distrax.Bijector:
         """One step. Its inverse, z -> z0, goes through this list from first to last."""
-        coupling = {"params": prepared_step["coupling"]}
+        coupling = self._coupling(prepared_step["coupling"], prepared_step)
+        return distrax.Chain([coupling, bijectors.Reverse()])
 
-        def conditioner(first):
-            shift, raw = jnp.split(self._conditioner().apply(coupling, first), 2)
-            return shift, prepared_step["range"] * jnp.tanh(raw)
-
-        return distrax.Chain([bijectors.AffineCoupling(conditioner), bijectors.Reverse()])
-
-    def _conditioner(self) -> Conditioner:
-        return Conditioner(self.hidden_width, 2 * (self.latent_dim - self.latent_dim // 2))
+    def _log_scale(self, step: dict, raw: jax.Array) -> jax.Array:
+        return step["range"] * jnp.tanh(raw)
 
     def _init_step(self, key: jax.Array) -> dict:
-        half = self.latent_dim // 2
-        return {
-            "coupling": self._conditioner().init(key, jnp.zeros(half))["params"],
-            "range": jnp.ones(self.latent_dim - half),
-        }
+        second_half = self.latent_dim - self.latent_dim // 2
+        return {"coupling": self._init_coupling(key), "range": jnp.ones(second_half)}

@@ -116,11 +116,12 @@ def _along_x(layer, prepared, x):
     if "matrices" not in prepared:
         return _forward_by_kernel(layer, prepared["kernel"], x)
     form = layer._form(x.dtype)
-    return jax.lax.platform_dependent(
+    return _by_platform(
+        layer,
+        lambda prepared, x: form.forward(layer, prepared["matrices"], x),
+        lambda prepared, x: _library_forward(layer, prepared["kernel"], x),
         prepared,
         x,
-        cpu=lambda prepared, x: form.forward(layer, prepared["matrices"], x),
-        default=lambda prepared, x: _library_forward(layer, prepared["kernel"], x),
     )
 
 
@@ -142,11 +143,12 @@ def _along_g(layer, prepared, g):
     if "matrices" not in prepared:
         return _backward_by_kernel(layer, prepared["kernel"], g)
     form = layer._form(g.dtype)
-    return jax.lax.platform_dependent(
+    return _by_platform(
+        layer,
+        lambda prepared, g: form.backward(layer, prepared["matrices"], g),
+        lambda prepared, g: _library_backward(layer, prepared["kernel"], g),
         prepared,
         g,
-        cpu=lambda prepared, g: form.backward(layer, prepared["matrices"], g),
-        default=lambda prepared, g: _library_backward(layer, prepared["kernel"], g),
     )
 
 
@@ -189,16 +191,21 @@ def _forward_by_kernel(layer, kernel, x):
     def on_cpu(kernel, x):
         return overlap_add.forward(layer, overlap_add.lay_out(layer, kernel), x)
 
-    library = functools.partial(_library_forward, layer)
-    return jax.lax.platform_dependent(kernel, x, cpu=on_cpu, default=library)
+    return _by_platform(layer, on_cpu, functools.partial(_library_forward, layer), kernel, x)
 
 
 def _backward_by_kernel(layer, kernel, g):
     def on_cpu(kernel, g):
         return overlap_add.backward(layer, overlap_add.lay_out(layer, kernel), g)
 
-    library = functools.partial(_library_backward, layer)
-    return jax.lax.platform_dependent(kernel, g, cpu=on_cpu, default=library)
+    return _by_platform(layer, on_cpu, functools.partial(_library_backward, layer), kernel, g)
+
+
+def _by_platform(layer, on_cpu, library, *arguments):
+    """The CPU's form there, and on every platform for one pixel: it is one matrix product then."""
+    if layer.input_shape == (1, 1):
+        return on_cpu(*arguments)
+    return jax.lax.platform_dependent(*arguments, cpu=on_cpu, default=library)
 
 
 def _library_forward(layer, kernel, x):
