@@ -5,7 +5,6 @@ import functools
 import math
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +13,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.generators import base
 from lfbm_jax.layers import convolutions
 from lfbm_jax.layers.conv_transpose import ConvTranspose
-
-NEGATIVE_SLOPE = 0.2
+from lfbm_jax.layers.leaky_relu import leaky_relu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Generator(base.Generator):
             # bfloat16 a sum stops growing once its terms are below half of its last digit.
             image = (image + layer["bias"][None, None, :]).astype(image.dtype)
             if i < len(convolutions) - 1:
-                image = nn.leaky_relu(image, NEGATIVE_SLOPE)
+                image = leaky_relu(image)
         return jnp.tanh(image.astype(z.dtype))
 
     def flops(self) -> int:

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lfbm_jax.errors import UserError
-
-NEGATIVE_SLOPE = 0.2
+from lfbm_jax.layers.leaky_relu import leaky_relu
 
 
 class Convolutions(nn.Module):
@@ -44,7 +43,7 @@ class Convolutions(nn.Module):
                 conv_general_dilated=convolve,
                 promote_dtype=_promote_all_but_bias,
             )(hidden)
-            hidden = nn.leaky_relu(hidden.astype(self.dtype or image.dtype), NEGATIVE_SLOPE)
+            hidden = leaky_relu(hidden.astype(self.dtype or image.dtype))
         last = nn.Dense(
             self.features, param_dtype=float, kernel_init=nn.initializers.xavier_normal()
         )

@@ -37,14 +37,13 @@ class Flow:
     Attributes:
         num_steps: steps; the paper's default is 5 (appendix D), 10 at 256 x 256.
         hidden_width: width of the two hidden layers of every coupling network.
-        num_outputs: vectors that such a network returns: a shift and, if scales are its too, their
-            raw values.
     """
 
     num_steps: int = 5
     hidden_width: int = 64
 
-    num_outputs: ClassVar[int] = 2
+    # Vectors that a coupling's network returns: a shift and, but for NICE, raw scales.
+    _num_outputs: ClassVar[int] = 2
 
     def __post_init__(self):
         if self.latent_dim < 2:
@@ -94,14 +93,14 @@ class Flow:
 
         def conditioner(first):
             output = self._conditioner().apply({"params": network}, first)
-            shift, *raw = jnp.split(output, self.num_outputs)
+            shift, *raw = jnp.split(output, self._num_outputs)
             return shift, jnp.broadcast_to(self._log_scale(step, *raw), shift.shape)
 
         return bijectors.AffineCoupling(conditioner)
 
     def _conditioner(self) -> "Conditioner":
         second_half = self.latent_dim - self.latent_dim // 2
-        return Conditioner(self.hidden_width, self.num_outputs * second_half)
+        return Conditioner(self.hidden_width, self._num_outputs * second_half)
 
     def _init_coupling(self, key: jax.Array) -> dict:
         """Parameters of the network of one coupling."""

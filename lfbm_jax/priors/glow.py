@@ -20,10 +20,10 @@ class Prior(Flow, base.Prior):
     """
 
     def prepare(self, alpha: dict) -> dict:
-        """See `Flow`. log|det W| is O(d^3) work; (z + b) e W = z (e W) + (b e) W, with e a scale."""
-        log_abs_det = jnp.linalg.slogdet(alpha["linear"])[1]
+        """See `Flow`. With e the actnorm's scale, ((z + b) e) W = z A + b A, where A = diag(e) W."""
         actnorm = alpha["actnorm"]
         log_scale = bijectors.LOG_SCALE_FACTOR * actnorm["log_scale"]
+        log_abs_det = jnp.linalg.slogdet(alpha["linear"])[1]
         matrices = jnp.exp(log_scale)[..., None] * alpha["linear"]
         offsets = jnp.einsum("li,lij->lj", actnorm["bias"], matrices)
         return {

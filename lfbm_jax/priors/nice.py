@@ -21,7 +21,7 @@ class Prior(Flow, base.Prior):
     Attributes: see `Flow`.
     """
 
-    num_outputs = 1
+    _num_outputs = 1
 
     def init(self, key: jax.Array) -> dict:
         """Parameters alpha: stacked steps, and log-scales [d] that start at zero."""

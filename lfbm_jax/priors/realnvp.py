@@ -22,7 +22,7 @@ class Prior(Flow, base.Prior):
     """
 
     def prepare(self, alpha: dict) -> dict:
-        """See `Flow`. The density of z0 does not depend on its order: the last reversal is left out."""
+        """See `Flow`. The last reversal is left out: the density of z0 does not see its order."""
         matrices = folded_flow.reversals(self.num_steps, self.latent_dim)
         folded = folded_flow.fold(
             matrices, jnp.zeros(matrices.shape[:2]), alpha["coupling"], range=alpha["range"]

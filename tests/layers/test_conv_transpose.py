@@ -102,7 +102,8 @@ def test_the_form_of_other_platforms_equals_the_definition(case, monkeypatch):
         found, pull_back = jax.vjp(function, *arguments)
         for one, other in zip((found, *pull_back(g)), (value, *gradients), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
-    assert len(branches) >= 4
+    # One pixel is a product on every platform.
+    assert len(branches) >= 4 or layer.input_shape == (1, 1)
 
 
 def by_taps(x, kernel, g, stride, padding):

@@ -52,8 +52,8 @@ class ConvTranspose:
     def prepare(self, kernel: jax.Array) -> dict:
         """Everything that depends on the weights alone; kernel [k, k, in, out].
 
-        Gradients flow through "kernel"; "matrices" are its values in the layout of the CPU's form,
-        and dropped by the compiler on other platforms.
+        Gradients flow through "kernel"; "matrices" are its values in the layout of `_form`'s form,
+        and dropped by the compiler where the library's convolution is used.
         """
         matrices = self._form(kernel.dtype).lay_out(self, jax.lax.stop_gradient(kernel))
         return {"kernel": kernel, "matrices": matrices}
@@ -63,7 +63,10 @@ class ConvTranspose:
         return _conv_transpose(self, prepared, x)
 
     def _form(self, dtype: jnp.dtype) -> ModuleType:
-        """The module that computes this layer fastest on a CPU (lfbm_jax/README.md has times)."""
+        """The module that computes this layer fastest on a CPU (lfbm_jax/README.md has times).
+
+        Of one pixel it is a matrix product, which every platform takes.
+        """
         exact = jnp.finfo(dtype).bits >= 32  # Winograd's sums would cost bfloat16 its last digits.
         wide = self.out_channels >= 16
         return winograd if exact and wide and winograd.suits(self) else overlap_add
@@ -188,24 +191,24 @@ def _along_kernel_jvp(direction, layer, primals, tangents):
 
 
 def _forward_by_kernel(layer, kernel, x):
-    def on_cpu(kernel, x):
+    def by_form(kernel, x):
         return overlap_add.forward(layer, overlap_add.lay_out(layer, kernel), x)
 
-    return _by_platform(layer, on_cpu, functools.partial(_library_forward, layer), kernel, x)
+    return _by_platform(layer, by_form, functools.partial(_library_forward, layer), kernel, x)
 
 
 def _backward_by_kernel(layer, kernel, g):
-    def on_cpu(kernel, g):
+    def by_form(kernel, g):
         return overlap_add.backward(layer, overlap_add.lay_out(layer, kernel), g)
 
-    return _by_platform(layer, on_cpu, functools.partial(_library_backward, layer), kernel, g)
+    return _by_platform(layer, by_form, functools.partial(_library_backward, layer), kernel, g)
 
 
-def _by_platform(layer, on_cpu, library, *arguments):
-    """The CPU's form there, and on every platform for one pixel: it is one matrix product then."""
+def _by_platform(layer, by_form, library, *arguments):
+    """The form of `_form` on a CPU, and of one pixel everywhere; the library's elsewhere."""
     if layer.input_shape == (1, 1):
-        return on_cpu(*arguments)
-    return jax.lax.platform_dependent(*arguments, cpu=on_cpu, default=library)
+        return by_form(*arguments)
+    return jax.lax.platform_dependent(*arguments, cpu=by_form, default=library)
 
 
 def _library_forward(layer, kernel, x):
