@@ -20,7 +20,7 @@ class Prior(Flow, base.Prior):
     """
 
     def prepare(self, alpha: dict) -> dict:
-        """See `Flow`. With e the actnorm's scale, ((z + b) e) W = z A + b A, where A = diag(e) W."""
+        """See `Flow`. With e the actnorm's scale, ((z + b) e) W = z A + b A for A = diag(e) W."""
         actnorm = alpha["actnorm"]
         log_scale = bijectors.LOG_SCALE_FACTOR * actnorm["log_scale"]
         log_abs_det = jnp.linalg.slogdet(alpha["linear"])[1]

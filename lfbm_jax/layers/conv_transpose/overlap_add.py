@@ -13,19 +13,22 @@ import jax
 import jax.numpy as jnp
 
 
-def lay_out(layer: Any, kernel: jax.Array) -> jax.Array:
-    """The matrix of the product and its transpose, of a kernel [k, k, C, D].
+def lay_out(layer: Any, kernel: jax.Array) -> dict:
+    """The matrices of the product forwards and backwards, of a kernel [k, k, C, D].
 
-    [C, Qh, Qw, s, s, D], with zeros where s does not divide the kernel size.
+    [C, Qh, Qw, s, s, D], with zeros where s does not divide the kernel size, and its transpose
+    [Qh, Qw, s, s, D, C], which would otherwise be made anew by every gradient.
     """
     missing = -layer.kernel_size % layer.stride
     padded = jnp.pad(kernel, ((0, missing), (0, missing), (0, 0), (0, 0)))
-    return jnp.moveaxis(_blocks(padded, layer.stride), 4, 0)
+    taps = _blocks(padded, layer.stride)
+    return {"forward": jnp.moveaxis(taps, 4, 0), "backward": jnp.moveaxis(taps, 4, -1)}
 
 
-def forward(layer: Any, taps: jax.Array, x: jax.Array) -> jax.Array:
-    """The layer's output [H', W', D] of x [H, W, C]; taps: of `lay_out`."""
+def forward(layer: Any, matrices: dict, x: jax.Array) -> jax.Array:
+    """The layer's output [H', W', D] of x [H, W, C]; matrices: of `lay_out`."""
     stride, size, padding = layer.stride, layer.kernel_size, layer.padding
+    taps = matrices["forward"]
     products = multiply(x, taps)  # [H, W, Qh, Qw, s, s, D]
     if x.shape[:2] == (1, 1):
         blocks = products[0, 0]  # One pixel: nothing overlaps.
@@ -45,10 +48,11 @@ def forward(layer: Any, taps: jax.Array, x: jax.Array) -> jax.Array:
     return full[padding:end_row, padding:end_column]
 
 
-def backward(layer: Any, taps: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient in x, [H, W, C], of <g, y>; taps: of `lay_out`."""
+def backward(layer: Any, matrices: dict, g: jax.Array) -> jax.Array:
+    """The gradient in x, [H, W, C], of <g, y>; matrices: of `lay_out`."""
     stride, size, padding = layer.stride, layer.kernel_size, layer.padding
-    rows, columns = taps.shape[1:3]
+    taps = matrices["backward"]
+    rows, columns = taps.shape[:2]
     height, width = ((n + 2 * padding - size) // stride + 1 for n in g.shape[:2])
     ends = (
         (height + rows - 1) * stride - padding - g.shape[0],
@@ -66,17 +70,18 @@ def backward(layer: Any, taps: jax.Array, g: jax.Array) -> jax.Array:
             ],
             axis=2,
         )
-    return multiply_transposed(windows, taps)  # of windows [H, W, Qh, Qw, s, s, D]
+    return multiply(windows, taps)  # of windows [H, W, Qh, Qw, s, s, D]
 
 
 def multiply(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """[H, W, C] times [C, ...], [H, W, ...]; sums in at least float32."""
-    return _contract(image, matrix, ((2,), (0,)))
+    """[H, W, *inner] times [*inner, *outer], [H, W, *outer]; sums in at least float32."""
+    inner = range(image.ndim - 2)
+    return _contract(image, matrix, (tuple(i + 2 for i in inner), tuple(inner)))
 
 
 def multiply_transposed(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """[H, W, ...] times the transpose of [C, ...], [H, W, C]; sums in at least float32."""
-    return _contract(image, matrix, (tuple(range(2, image.ndim)), tuple(range(1, matrix.ndim))))
+    """[H, W, D] times the transpose of [C, D], [H, W, C]; sums in at least float32."""
+    return _contract(image, matrix, ((2,), (1,)))
 
 
 def _contract(image, matrix, axes):
