@@ -14,8 +14,8 @@ class Keys(NamedTuple):
     """The random keys of one example, different in every update.
 
     Attributes:
-        inference: of its chain, or of the draw from its posterior.
-        loss: of whatever else the loss draws, such as negatives of the prior.
+        inference: the key for the example's chain, or for the draw from its posterior.
+        loss: the key for everything else that the loss draws, such as samples from the prior.
     """
 
     inference: jax.Array
@@ -23,14 +23,15 @@ class Keys(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What an objective says of one example.
+    """The loss of one example, with metrics and the inferred latent vector.
 
     Attributes:
-        value: what the update minimises, [].
-        metrics: scalars to log, the same for all examples; of several updates' metrics of one name
-            the last one's are logged. "mse" is the squared error of reconstruction per pixel value.
-        z: the inferred latent vector, [d]; the next start of a chain that is kept. None where none
-            was inferred.
+        value: the quantity that the update minimises, [].
+        metrics: scalars to log, with the same names for all examples. If several updates use the
+            same name, the last update's value is logged. "mse" is the squared reconstruction error
+            per pixel value.
+        z: the inferred latent vector, [d], from which a persistent chain continues next time; None
+            if no z was inferred.
     """
 
     value: jax.Array
@@ -39,13 +40,13 @@ class Loss(NamedTuple):
 
 
 class Update(NamedTuple):
-    """One descent of an iteration.
+    """One kind of gradient step within an iteration.
 
     Attributes:
-        loss: of one example, see `Objective.loss`; its mean over a batch is minimised.
-        changes: names of the groups of parameters that take a step: "prior", "generator",
-            "inference", or a network of psi. The other groups stay as they are.
-        times: steps per iteration, each with random keys of its own.
+        loss: the loss of one example, see `Objective.loss`. Its mean over a batch is minimised.
+        changes: names of the parameter groups that take a step: "prior", "generator", "inference",
+            or a network of psi. The other groups stay as they are.
+        times: steps per iteration, each with its own random keys.
     """
 
     loss: Callable[[Model, Parameters, Keys, Example], Loss]
@@ -55,33 +56,34 @@ class Update(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Objective(Part, abc.ABC):
-    """What training minimises: the losses of a list of updates, means over the batch.
+    """The objective of training: a list of updates, each minimising a mean loss over the batch.
 
-    A module of this folder defines a frozen dataclass `Objective` that inherits from this one. The
-    builder gives `latent_dim`, `image_shape` and `dtype` where a field of that name asks for them;
-    fields with a default are the settings of the config section `objective`.
+    Each module in this folder defines a frozen dataclass `Objective` that inherits from this one.
+    The builder passes `latent_dim`, `image_shape` and `dtype` to objectives that have fields of
+    these names. Fields with a default are the settings in the config section `objective`.
 
-    An iteration takes the `updates` in their order. The paper's method has one, of all groups
-    (Algorithm 1). An adversarial objective has several, of which one changes a network of its own:
-    a critic, say. Such networks are psi; they learn with the settings of `optimizer.objective`.
+    An iteration runs the `updates` in order. The paper's method has one update, which changes all
+    groups (Algorithm 1). An adversarial objective has several; one of them changes the objective's
+    own network, such as a critic. The parameters of such networks are psi, and they learn with the
+    settings in `optimizer.objective`.
     """
 
     def check(self, model: Model) -> None:
-        """UserError where the objective cannot be computed for this model."""
+        """Raises a UserError if the objective cannot be computed for this model."""
         del model
 
     def init(self, key: jax.Array) -> dict[str, Tree] | None:
-        """Random parameters psi of the objective's own networks, by name; None where it has none.
+        """Random parameters psi of the objective's own networks, by name; None if it has none.
 
-        The names are shown with the metrics; "prior", "generator" and "inference" are taken.
+        The names appear in the metrics. They must not be "prior", "generator" or "inference".
         """
         del key
 
     @property
     def updates(self) -> tuple[Update, ...]:
-        """The updates of one iteration, in their order; here one, of all groups.
+        """The updates of one iteration, in order; by default one update that changes all groups.
 
-        `train.prior_inference_updates` (Table 10) adds updates that leave the generator alone.
+        `train.prior_inference_updates` (Table 10) adds updates that do not change the generator.
         """
         return (Update(self.loss, GROUPS),)
 
@@ -91,12 +93,13 @@ class Objective(Part, abc.ABC):
 
         Args:
             model: the model.
-            prepared: prepared parameters, to be differentiated. Inference climbs their density
-                without gradient: `jax.lax.stop_gradient(prepared)`.
-            keys: this example's own.
-            example: with the image as x in [-1, 1], and the start of its chain where one is kept.
+            prepared: prepared parameters, with respect to which the loss is differentiated.
+                Inference must not be differentiated: it uses `jax.lax.stop_gradient(prepared)`.
+            keys: the random keys of this example.
+            example: the example, with the image x in [-1, 1] and, if chains are persistent, the
+                start of its chain.
         """
 
     def weight_penalty(self, beta: Tree) -> jax.Array | None:
-        """A term that depends on the generator's parameters alone, []; None for no such term."""
+        """A loss term that depends on the generator's parameters only, []; None for no term."""
         del beta

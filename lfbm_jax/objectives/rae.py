@@ -1,5 +1,5 @@
-"""The objective of the regularised autoencoder of Ghosh et al. (2020), "From variational to
-deterministic autoencoders", whose density of z is fitted afterwards.
+"""The objective of the regularised autoencoder (RAE; Ghosh et al., 2020, "From variational to
+deterministic autoencoders"). The density of z is fitted after training.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ REGULARIZERS = ("none", "l2", "gradient_penalty")
 class Objective(base.Objective):
     """|x - g(z)|^2 + latent_weight |z|^2 / 2 + regularizer_weight L_REG, z = mu_phi(x) (Eq. 11).
 
-    Without the two weights it is a plain autoencoder. Their defaults are ours. The paper's third
-    regulariser, spectral normalisation, is a setting of the generator.
+    With both weights at 0 this is a plain autoencoder. The default weights are ours. The third
+    regulariser of the RAE paper, spectral normalisation, is a setting of the generator.
 
     Attributes:
-        regularizer: L_REG: `l2`, the squared weights of the generator; `gradient_penalty`, the
-            squared Frobenius norm of dg/dz at z; or `none`.
-        regularizer_weight, latent_weight: of the terms, at least 0.
+        regularizer: selects L_REG: `l2`, the sum of the generator's squared weights;
+            `gradient_penalty`, the squared Frobenius norm of dg/dz at z; or `none`.
+        regularizer_weight, latent_weight: the weights of the two terms, at least 0.
     """
 
     regularizer: str = "gradient_penalty"
@@ -42,7 +42,7 @@ class Objective(base.Objective):
                 raise UserError(f"objective.{name}_weight={weight}: must be at least 0")
 
     def check(self, model: Model) -> None:
-        """The encoder must be there, and without noise."""
+        """Raises a UserError unless inference is an encoder without noise."""
         if not model.inference.is_deterministic_network:
             raise UserError(
                 "objective.name='rae': needs inference=encoder with inference.noise=False;"
@@ -78,7 +78,7 @@ class Objective(base.Objective):
         return Loss(value, metrics, z)
 
     def weight_penalty(self, beta: Tree) -> jax.Array | None:
-        """The weighted squares of all kernels, for `l2`; biases do not count."""
+        """The weighted sum of squares of all kernels for `l2`, otherwise None; omits biases."""
         if self.regularizer != "l2":
             return None
         kernels = (leaf for leaf in jax.tree.leaves(beta) if leaf.ndim > 1)

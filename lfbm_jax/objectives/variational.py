@@ -1,4 +1,4 @@
-"""The objective of the paper's grid prior x inference (Table 1): Eq. 6 and 7, and minus Eq. 24."""
+"""The objective for every prior and inference method of Table 1: Eq. 6 and 7, and minus Eq. 24."""
 
 import dataclasses
 
@@ -14,8 +14,9 @@ from lfbm_jax.objectives.base import Keys, Loss
 class Objective(base.Objective):
     """-log p(x|z) + prior.loss(z) + log q(z|x), in nats.
 
-    For chains, whose z is stopped and log q is 0, its gradients are those of Eq. 6 and 7; with an
-    inference network and a normalised prior it is the negative evidence lower bound, Eq. 24.
+    For chains, no gradient flows through z and log q is 0, so the gradients are those of Eq. 6 and
+    7. With an inference network and a normalised prior, the loss is the negative evidence lower
+    bound, Eq. 24.
     """
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
