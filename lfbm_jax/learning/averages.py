@@ -11,10 +11,10 @@ from lfbm_jax.model import Parameters
 
 
 def updated(decay: float, state: TrainState) -> Parameters:
-    """The moving average with the parameters after `state.step` iterations taken in.
+    """The moving average, updated with the parameters after `state.step` iterations.
 
-    Parameters of i iterations ago count decay^i, divided by the sum of these weights, so that what
-    training began with has no part in it.
+    The parameters of i iterations ago have weight decay^i, divided by the sum of these weights. The
+    initial parameters have no weight.
     """
     rate = (1 - decay) / -jnp.expm1(state.step * math.log(decay))
     mix = functools.partial(_mix, rate)

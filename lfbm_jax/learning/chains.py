@@ -1,7 +1,8 @@
-"""The chains of the training images, where inference keeps them: z of every image, [N, d].
+"""The persistent chains of the training images: the last z of every image, [N, d].
 
-Every device has all of them; each takes up those of its examples and hears of the others' ends, so
-that all agree. Without such inference they are None and nothing is done.
+Every device holds all chains. Each device runs the chains of its own examples and then gathers the
+results of the other devices, so that all copies agree. If inference keeps no chains, they are None
+and these functions do nothing.
 """
 
 import jax
@@ -15,9 +16,9 @@ Chains = jax.Array | None
 
 
 def initial(model: Model, latent_dim: int, seed: int, num_images: int) -> Chains:
-    """Draws from N(0, I), in the default floating type; None where inference keeps no chains.
+    """Draws from N(0, I) in the default floating type; None if inference keeps no chains.
 
-    And None where there are no images, for a state that is not going to be trained.
+    Also None if `num_images` is 0, for a state that will not be trained.
     """
     if not num_images or not model.inference.keeps_chains:
         return None
@@ -25,17 +26,18 @@ def initial(model: Model, latent_dim: int, seed: int, num_images: int) -> Chains
 
 
 def take_up(chains: Chains, batch: Example) -> Example:
-    """One device's examples with the places where their chains start."""
+    """One device's examples, with the starts of their chains filled in."""
     return batch if chains is None else batch._replace(start=chains[batch.index])
 
 
 def keep(chains: Chains, batch: Example, ends: jax.Array | None) -> Chains:
-    """The chains after all devices have ended theirs; padding is left out.
+    """The chains, updated with the final z of the examples of all devices except padding.
 
     Args:
-        chains: as they were.
-        batch: one device's examples, a leading axis [shard].
-        ends: where their chains ended, [microbatches, at most shard, d]; None where none ran.
+        chains: the chains before the update.
+        batch: one device's examples, with a leading axis [shard].
+        ends: the final z of these examples, [microbatches, at most shard, d]; None if no z was
+            inferred.
     """
     if chains is None or ends is None:
         return chains

@@ -1,8 +1,8 @@
-"""Is learning well? Warnings from the logged figures, each with the settings to turn.
+"""Warnings about training that goes wrong, each naming the settings to change.
 
-Chains diverge, the prior collapses or loses the latent vectors that are inferred, reconstructions
-stop getting better: each is one rule over the lines of `metrics.jsonl`. Nothing else is looked at,
-so that a resumed run, which reads its own lines again, warns as an uninterrupted one does.
+One rule each detects that chains diverge, that the prior collapses or does not cover the inferred
+latent vectors, or that reconstructions stop improving. The rules use only the lines of
+`metrics.jsonl`. A resumed run reads these lines again, so it warns as an uninterrupted run does.
 """
 
 import collections
@@ -18,14 +18,14 @@ import numpy as np
 from lfbm_jax.images.cache import Split
 from lfbm_jax.images.pixels import from_uint8
 
-FAR = 10.0  # Times the length of a standard normal vector, which a chain starts as.
-COLLAPSED = 3.0  # Nats of log-determinant an entry of z: samples e^3 = 20 times closer together.
-MISMATCH = 1.0  # Nats an entry of z by which inferred vectors are less probable than samples.
-SHRINKING = 0.9  # A mismatch that falls below this share of the one before is on the mend.
-UNEXPLAINED = 0.5  # Share of the images' variance that a finished model should be well below.
-PROGRESS = 0.02  # Relative; less is none.
-# How many readings in a row make a warning: of what is logged often, of what is taken with
-# samples, and of the reconstruction error.
+FAR = 10.0  # In lengths of a standard normal vector, such as a chain starts from.
+COLLAPSED = 3.0  # Nats of log-determinant per entry of z: samples e^3 = 20 times closer together.
+MISMATCH = 1.0  # Nats per entry of z by which inferred vectors are less probable.
+SHRINKING = 0.9  # A mismatch that falls below this share of the previous one is improving.
+UNEXPLAINED = 0.5  # Share of the images' variance; a trained model is well below.
+PROGRESS = 0.02  # Relative; a smaller improvement counts as none.
+# The number of consecutive readings that make a warning: of metrics that are logged often, of those
+# that are computed with samples, and of the reconstruction error.
 OFTEN, SELDOM, STALLED = 3, 2, 10
 
 IMAGES = 1000
@@ -33,7 +33,7 @@ FILE = "health.jsonl"
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """What a run was warned of: dictionaries of step, problem and message."""
+    """The warnings of a run: dictionaries with the keys step, problem and message."""
     path = workdir / FILE
     if not path.exists():
         return []
@@ -41,13 +41,13 @@ def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class Monitor:
-    """Warns once of each problem: on the terminal and in `health.jsonl` of the work directory.
+    """Reports each problem once and records it in `health.jsonl` in the work directory.
 
     Args:
-        workdir: the work directory; the lines of its `metrics.jsonl` count as seen.
-        config: of the run.
-        normalized: whether the prior's density is.
-        training: the training images; how much they vary is what reconstructions are held against.
+        workdir: the work directory. The lines already in its `metrics.jsonl` are read first.
+        config: the config of the run.
+        normalized: whether the prior's density is normalised.
+        training: the training images. Their variance is the yardstick for the reconstructions.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Monitor:
                 self.update(figures.pop("step"), figures)
 
     def update(self, step: int, figures: dict[str, float]) -> list[str]:
-        """Takes one line of metrics in; returns what there is to warn of that was not before."""
+        """Adds one line of metrics; returns the messages of problems not reported before."""
         for name, value in figures.items():
             self._history[name].append(value)
         messages = []
@@ -100,7 +100,7 @@ class Monitor:
                 yield rule.__name__.removeprefix("_"), message
 
     def _chains_far(self) -> str | None:
-        """‖z‖ is many times that of the vector the chain started as."""
+        """Detects a norm of z that is many times the norm of a standard normal vector."""
         norms = self._last("train/norm_z", OFTEN)
         normal = math.sqrt(self._dim)
         if norms and min(norms) > FAR * normal:
@@ -111,7 +111,7 @@ class Monitor:
         return None
 
     def _chains_steep(self) -> str | None:
-        """The last step alone went farther than a standard normal vector is long."""
+        """Detects a single step that is longer than a standard normal vector."""
         prior = self._last("train/grad_norm_log_prior", OFTEN)
         likelihood = self._last("train/grad_norm_log_likelihood", OFTEN)
         step_size = self._config.inference.get("step_size", 0)
@@ -130,9 +130,9 @@ class Monitor:
         return None
 
     def _prior_collapsed(self) -> str | None:
-        """The log-determinant of z -> z0 ran away: samples all alike, or all over the place.
+        """Detects a diverging log-determinant of z -> z0: samples nearly equal, or far too spread.
 
-        Its mean over samples is E[log p(z)] + d/2 (1 + log 2 pi), as E[log q0(z0)] is known.
+        The mean over samples is E[log p(z)] + d/2 (1 + log 2 pi), since E[log q0(z0)] is known.
         """
         log_p_z = self._last("sample/log_p_z", SELDOM)
         if not log_p_z or not self._normalized:
@@ -148,7 +148,7 @@ class Monitor:
         return None
 
     def _prior_mismatch(self) -> str | None:
-        """Inferred vectors are much less probable than the prior's own samples, and stay so."""
+        """Detects inferred z that stay much less probable than the prior's own samples."""
         gaps = [nats / self._dim for nats in self._last("sample/mismatch", SELDOM)]
         if gaps and min(gaps) > MISMATCH and gaps[-1] > SHRINKING * gaps[0]:
             return (
@@ -160,7 +160,7 @@ class Monitor:
         return None
 
     def _reconstruction_stalled(self) -> str | None:
-        """No progress although much of the images' variance is left."""
+        """Detects no progress while much of the images' variance is still unexplained."""
         errors = self._history["train/mse"]
         recent, before = errors[-STALLED:], errors[:-STALLED]
         if not before or len(recent) < STALLED:
@@ -175,6 +175,6 @@ class Monitor:
         return None
 
     def _last(self, name: str, count: int) -> list[float]:
-        """The last readings of a figure, none while there are fewer than `count`."""
+        """The last `count` readings of a metric, or none if there are fewer."""
         values = self._history[name][-count:]
         return values if len(values) == count else []

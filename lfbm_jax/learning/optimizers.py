@@ -1,4 +1,4 @@
-"""Adam for each group of parameters, at learning rates that follow the iteration."""
+"""Adam for each group of parameters, with learning rates that depend on the iteration."""
 
 from collections.abc import Mapping
 
@@ -28,18 +28,18 @@ def step(
     parameters: Parameters,
     opt_state: Parameters,
 ) -> tuple[Parameters, Parameters, dict[str, jax.Array]]:
-    """One step of Adam on some groups.
+    """Takes one step of Adam on the groups in `gradients`.
 
     Args:
         config: the whole config.
         steps_per_epoch: iterations per epoch, for the schedules.
-        iteration: finished iterations, which the learning rates follow.
-        gradients: of the groups that take a step, by name.
-        parameters, opt_state: of all groups.
+        iteration: finished iterations, which determine the learning rates.
+        gradients: the gradients of the groups that take a step, by name.
+        parameters, opt_state: the parameters and optimizer states of all groups.
 
     Returns:
-        The new parameters and optimizer states, those of other groups as they were, and the norm of
-        every gradient with its learning rate, to log.
+        The new parameters and optimizer states, with other groups unchanged, and metrics: the
+        gradient norm and the learning rate of every group that took a step.
     """
     groups, states, metrics = parameters.groups(), opt_state.groups(), {}
     for name, gradient in gradients.items():
@@ -55,17 +55,17 @@ def step(
 
 
 def _settings(config: ml_collections.ConfigDict, group: str) -> ml_collections.ConfigDict:
-    """The section of `optimizer` for a group; all networks of the objective share theirs."""
+    """The section of `optimizer` for a group; the objective's networks share one section."""
     return config.optimizer[group if group in GROUPS else "objective"]
 
 
 def _optimizer(
     settings: ml_collections.ConfigDict, rate: jax.Array | float
 ) -> optax.GradientTransformation:
-    """Adam at one learning rate.
+    """Adam with a fixed learning rate.
 
-    The rate is an argument because it follows the iteration, of which one can take several steps
-    (Table 10): Optax's schedules would count the steps. So the state is Adam's moments alone.
+    The rate depends on the iteration, and one iteration can take several steps (Table 10). Optax's
+    schedules would count steps, so the rate is an argument and the state holds Adam's moments only.
     """
     clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity()
     return optax.named_chain(

@@ -1,4 +1,4 @@
-"""Learning rates as Optax schedules of the iteration, chosen in the config."""
+"""Learning-rate schedules, chosen in the config, as functions of the iteration."""
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,19 @@ SCHEDULES = ("per_epoch", "constant", "cosine")
 
 
 def learning_rate(settings: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-    """The rate of one group of parameters, a function of the finished iterations.
+    """The learning rate of one parameter group, as a function of the finished iterations.
 
     `per_epoch`, the paper's: `learning_rate`, multiplied by `decay_per_epoch` after every epoch.
-    `constant`: `learning_rate`. `cosine`: half a cosine from there to 0 at iteration `decay_steps`.
-    Each is multiplied by a ramp from 1 / `warmup_steps` up to 1 over the first `warmup_steps`
-    iterations, which moves neither the epochs nor the end.
+    `constant`: `learning_rate`. `cosine`: half a cosine from `learning_rate` to 0 at iteration
+    `decay_steps`. Each is multiplied by a ramp from 1 / `warmup_steps` to 1 over the first
+    `warmup_steps` iterations, which does not shift the rest of the schedule.
 
-    A rate depends on the settings and the iteration alone, never on how long this run is to last:
-    a run that is made longer goes on as if it had been planned so.
+    The rate depends only on the settings and the iteration, never on the length of the run, so
+    extending a run does not change the rates of the iterations that it had from the start.
 
     Args:
         settings: a section of `optimizer`.
-        steps_per_epoch: iterations an epoch.
+        steps_per_epoch: iterations per epoch.
     """
     base = settings.learning_rate
     if settings.schedule == "cosine":
@@ -40,14 +40,14 @@ def learning_rate(settings: ml_collections.ConfigDict, steps_per_epoch: int) -> 
         ramp = optax.linear_schedule(first, 1.0, settings.warmup_steps - 1)
 
     def rate(step: jax.Array) -> jax.Array:
-        step = jnp.asarray(step, float)  # Optax would compute in float32 from an int32.
+        step = jnp.asarray(step, float)  # From an int32, Optax would compute in float32.
         return ramp(step) * schedule(step)
 
     return rate
 
 
 def check(section: str, settings: ml_collections.ConfigDict) -> None:
-    """Raises UserError for settings of `optimizer.<section>` that give no schedule."""
+    """Raises a UserError for invalid schedule settings in `optimizer.<section>`."""
     if settings.schedule not in SCHEDULES:
         near = did_you_mean(settings.schedule, list(SCHEDULES))
         raise UserError(f"optimizer.{section}.schedule={settings.schedule!r}: {near}")

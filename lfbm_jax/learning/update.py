@@ -1,7 +1,7 @@
 """The one compiled iteration, for every objective.
 
-Algorithm 1: infer z for every image of a batch, then one step of Adam on the prior (Eq. 6) and on
-the generator (Eq. 7). Other objectives may take several such updates in turn.
+Algorithm 1 infers z for every image of a batch and then takes one step of Adam on the prior (Eq. 6)
+and on the generator (Eq. 7). Other objectives may take several such updates in turn.
 """
 
 import functools
@@ -31,14 +31,14 @@ def make_update(
     steps_per_epoch: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, Example, int], tuple[TrainState, Metrics]]:
-    """The compiled update: several iterations of Algorithm 1 on all devices, or on these.
+    """The compiled update: several iterations of Algorithm 1, on all devices or on `devices`.
 
     Returns:
         A function of a replicated state (donated), examples with leading axes
-        [devices, steps, shard] and the number of steps to take of these, at most all. It returns
-        the new state and metrics with a leading axis of steps.
+        [devices, steps, shard] and the number of steps to take, at most `steps`. The function
+        returns the new state and metrics with a leading axis [steps].
     """
-    # jit: traced once, used twice.
+    # jit, so that the iteration is traced once although it is used twice.
     iteration = jax.jit(functools.partial(_iteration, config, model, steps_per_epoch))
 
     @functools.partial(
@@ -66,10 +66,10 @@ def make_update(
 
 
 def compile_update(update: Callable, state: TrainState, examples: Example) -> Callable:
-    """`make_update`'s function, compiled before its first call for arguments of these shapes.
+    """Compiles `make_update`'s function for arguments of these shapes, before the first call.
 
-    What compiling took is free again by then, so that a run's memory peaks at the larger of the
-    two, not at their sum.
+    The memory used by the compiler is released before the first call, so the peak is the larger of
+    compilation and training, not their sum.
     """
     compiled = sharding.compile_ahead(update, state, examples, np.int32(1))
     host_memory.release()
@@ -83,7 +83,7 @@ def _iteration(
     state: TrainState,
     batch: Example,
 ) -> tuple[TrainState, Metrics]:
-    """One iteration on one device's share of a batch: the objective's updates in turn."""
+    """Runs one iteration on one device's share of a batch: the objective's updates in turn."""
     begin, metrics = 0, {}
     for update in _updates(config, model.objective):
         take = functools.partial(_take, config, model, steps_per_epoch, batch, update)
@@ -99,8 +99,8 @@ def _iteration(
 def _updates(config: ml_collections.ConfigDict, objective: Objective) -> Iterator[Update]:
     """The updates of one iteration.
 
-    With `train.prior_inference_updates` = U > 1 (Table 10), U - 1 updates of all else come before
-    the one that changes the generator too.
+    With `train.prior_inference_updates` = U > 1 (Table 10), U - 1 updates of all other groups
+    precede the update that also changes the generator.
     """
     more = config.train.prior_inference_updates - 1
     for update in objective.updates:
@@ -116,7 +116,7 @@ def _repeated(
     times: int,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
-    """The state after some steps of one update, and the metrics of the last of them."""
+    """The state after `times` steps of one update, and the metrics of the last step."""
     if times == 1:
         return take(begin, state)
     _, metrics = _zeros_like_result(take, begin, state)
@@ -134,7 +134,7 @@ def _take(
     number: jax.Array | int,
     state: TrainState,
 ) -> tuple[TrainState, Metrics]:
-    """One step of an update, the one of this number in its iteration, from inference to Adam."""
+    """Takes one step of an update, from inference to Adam: step `number` of the iteration."""
     gradients, metrics, z = _gradients(config, model, batch, update, number, state)
     parameters, opt_state, figures = optimizers.step(
         config, steps_per_epoch, state.step, gradients, state.parameters, state.opt_state
@@ -152,14 +152,14 @@ def _gradients(
     number: jax.Array | int,
     state: TrainState,
 ) -> tuple[dict[str, Tree], Metrics, jax.Array | None]:
-    """Gradients and metrics of the weighted mean over the examples of all devices.
+    """Gradients and metrics of the weighted mean loss over the examples of all devices.
 
-    A device goes through its share in microbatches and adds up their gradients. These are taken
-    with respect to the prepared parameters, and through `prepare` once at the end.
+    A device splits its share into microbatches and sums their gradients with respect to the
+    prepared parameters. The sum is propagated through `prepare` once at the end.
 
     Returns:
         The gradients of the groups that the update changes, by name; metrics; and z of this
-        device's examples, [microbatches, at most shard, d], where it was inferred.
+        device's examples, [microbatches, at most shard, d], or None if no z was inferred.
     """
     total_weight = jax.lax.psum(jnp.sum(batch.weight), sharding.AXIS)
     prepared, through_prepare = jax.vjp(model.prepare, state.parameters)
@@ -186,7 +186,7 @@ def _gradients(
         losses = jax.vmap(one_example)(examples)
         return share(losses.value), (jax.tree.map(share, losses.metrics), losses.z)
 
-    of_microbatch = jax.jit(jax.grad(share_of_loss, has_aux=True))  # jit: traced once, used twice
+    of_microbatch = jax.jit(jax.grad(share_of_loss, has_aux=True))  # jit: one trace, two uses
 
     def add_microbatch(total, examples):
         gradients, (metrics, z) = of_microbatch(prepared, examples, total_weight)
@@ -204,9 +204,9 @@ def _gradients(
 
 
 def _constant_but(changes: tuple[str, ...], prepared: Parameters) -> Parameters:
-    """The same parameters, differentiable in the groups of these names only.
+    """The same parameters, differentiable only in the groups named in `changes`.
 
-    No time goes into the other gradients; the compiler would not leave them out by itself.
+    This saves computing the other gradients, which the compiler would not remove by itself.
     """
     groups = prepared.groups()
     constant = {name: groups[name] for name in groups.keys() - set(changes)}
@@ -216,7 +216,7 @@ def _constant_but(changes: tuple[str, ...], prepared: Parameters) -> Parameters:
 def _penalized(
     model: Model, beta: Tree, gradients: dict[str, Tree], metrics: Metrics
 ) -> tuple[dict[str, Tree], Metrics]:
-    """The same with the objective's term of the generator's parameters alone, if it has one."""
+    """The gradients and metrics, with the objective's `weight_penalty` added if it has one."""
     penalty, pull_back = jax.vjp(model.objective.weight_penalty, beta)
     if penalty is None or "generator" not in gradients:
         return gradients, metrics
@@ -226,13 +226,13 @@ def _penalized(
 
 
 def _zeros_like_result(function: Callable, *args) -> Any:
-    """Zeros of the structure, shapes and types of function(*args)."""
+    """Zeros with the structure, shapes and types of function(*args)."""
     result = jax.eval_shape(function, *args)
     return jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), result)
 
 
 def _microbatches(batch: Example, size: int) -> Example:
-    """The batch with leading axes [microbatches, at most `size`], filled up with weight zero."""
+    """The batch with leading axes [microbatches, at most `size`], padded with weight zero."""
     total = batch.index.shape[0]
     count = -(-total // (size or total))
     fill = -total % count
@@ -246,5 +246,5 @@ def _microbatches(batch: Example, size: int) -> Example:
 
 
 def _flip(key: jax.Array, x: jax.Array) -> jax.Array:
-    """The image [H, W, C] or, half of the time, its mirror image."""
+    """The image [H, W, C] or, with probability 1/2, its mirror image."""
     return jnp.where(jax.random.bernoulli(key), x, x[:, ::-1])
