@@ -17,17 +17,17 @@ from lfbm_jax.model import Part, Tree
 class Prior(Part, abc.ABC):
     """A density of one latent vector z [d], Eq. 2 and 5; `jax.vmap` makes batches.
 
-    A module of this folder defines a frozen dataclass `Prior` that inherits from this one. The
-    builder gives `latent_dim`; fields with a default are the settings of the config section
-    `prior`. Alpha and its prepared form are trees of arrays. The products in public methods, and in
-    their gradients, are full float32 products.
+    Each module in this folder defines a frozen dataclass `Prior` that inherits from this one. The
+    builder passes `latent_dim`. Fields with a default are the settings in the config section
+    `prior`. Alpha and its prepared form are trees of arrays. Matrix products in public methods, and
+    in their gradients, have full float32 precision.
 
     Attributes:
         latent_dim: d.
-        normalized: whether `log_prob` is a density that integrates to 1; else it is one up to a
-            constant, and nothing is reported as a bound on log p(x).
-        fitted_afterwards: whether alpha is fitted once training has ended, by `fit`, instead of
-            being learned with the generator.
+        normalized: whether `log_prob` is the log of a density that integrates to 1. If it is known
+            only up to a constant, no bound on log p(x) is reported.
+        fitted_afterwards: whether `fit` fits alpha after training, instead of alpha being learned
+            with the generator.
     """
 
     latent_dim: int
@@ -36,7 +36,7 @@ class Prior(Part, abc.ABC):
     fitted_afterwards: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any):
-        """Makes the products of all public methods, mixed-in ones too, full float32 products."""
+        """Sets full float32 precision for all public methods, including those of mixins."""
         super().__init_subclass__(**keywords)
         for name in dir(cls):
             method = inspect.getattr_static(cls, name)
@@ -48,62 +48,62 @@ class Prior(Part, abc.ABC):
         """Random parameters alpha, in the default floating type."""
 
     def prepare(self, alpha: Tree) -> Tree:
-        """The work that depends on alpha alone, done once per update, inside the gradient."""
+        """Computes what depends only on alpha: once per update, inside the gradient."""
         return alpha
 
     @abc.abstractmethod
     def log_prob(self, prepared: Tree, z: jax.Array) -> jax.Array:
-        """log p_alpha(z) in nats, []; z [d]. Up to a constant where it is not `normalized`."""
+        """log p_alpha(z) in nats, []; z [d]. Up to a constant if not `normalized`."""
 
     @abc.abstractmethod
     def sample(self, prepared: Tree, key: jax.Array) -> jax.Array:
         """One draw, [d]."""
 
     def loss(self, prepared: Tree, key: jax.Array, z: jax.Array) -> jax.Array:
-        """What learning minimises over alpha for an inferred z, []: -log p_alpha(z), Eq. 6.
+        """The loss to minimise over alpha for an inferred z, []: -log p_alpha(z), Eq. 6.
 
-        Its gradient in z is that of -log p_alpha(z) for every prior; z is not stopped here.
+        For every prior, its gradient in z is that of -log p_alpha(z). No gradient is stopped here.
 
         Args:
             prepared: prepared alpha.
-            key: of the example, for priors whose loss needs draws.
+            key: the random key of the example, for priors whose loss draws samples.
             z: the inferred latent vector, [d].
         """
         del key
         return -self.log_prob(prepared, z)
 
     def forward(self, prepared: Tree, z0: jax.Array) -> jax.Array:
-        """z = f(z0), [d], of a base vector z0 ~ N(0, I); without a flow, z0 itself."""
+        """z = f(z0), [d], for a base vector z0 ~ N(0, I); z0 itself for priors without a flow."""
         del prepared
         return z0
 
     def inverse(self, prepared: Tree, z: jax.Array) -> jax.Array:
-        """z0 = f^-1(z), [d]; without a flow, z itself."""
+        """z0 = f^-1(z), [d]; z itself for priors without a flow."""
         del prepared
         return z
 
     @property
     def generator_dim(self) -> int:
-        """How many entries of z, from the first on, the generator sees: all of them."""
+        """The number of leading entries of z that the generator sees; by default all."""
         return self.latent_dim
 
     def reference_counts(self) -> dict[str, int]:
-        """Parameter counts printed elsewhere that differ from ours, for `describe`."""
+        """Published parameter counts that differ from ours, by name, for `describe`."""
         return {}
 
     def is_fitted(self, alpha: Tree) -> bool:
-        """Whether alpha is ready to be sampled from: not before `fit` for a prior that needs it."""
+        """Whether alpha can be sampled from. Priors that need `fit` return False before it."""
         del alpha
         return True
 
     def fit(self, alpha: Tree, draw: Callable[[int], np.ndarray], seed: int) -> Tree:
-        """Alpha fitted to latent vectors inferred from all training images.
+        """Alpha, fitted to latent vectors inferred from all training images.
 
-        Called where `fitted_afterwards` is True only.
+        Called only if `fitted_afterwards` is True.
 
         Args:
-            alpha: as it was.
-            draw: epoch -> z [N, d], drawn anew for every epoch from all N training images.
-            seed: of whatever is random.
+            alpha: the parameters before the fit.
+            draw: epoch -> z [N, d], inferred anew for every epoch from all N training images.
+            seed: seeds all random numbers.
         """
         raise NotImplementedError(f"{type(self).__name__} is learned with the generator")

@@ -21,16 +21,16 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Prior(base.Prior):
-    """f is a perceptron; draws are short runs of Langevin dynamics from N(0, I).
+    """A prior with a perceptron f, sampled by short runs of Langevin dynamics from N(0, I).
 
-    The default settings are those that the LEBM authors' code runs at 32 x 32.
+    The defaults are the settings of the LEBM authors' code at 32 x 32.
 
     Attributes:
         hidden_width: width of the hidden layers.
-        num_layers: linear layers, at least 1.
-        num_steps: Langevin steps of a draw.
+        num_layers: number of linear layers, at least 1.
+        num_steps: Langevin steps per draw.
         step_size: s of these steps: drift s^2 / 2, noise s.
-        activation: "leaky_relu" (slope 0.2) or "gelu" (exact), of the hidden layers.
+        activation: the hidden layers' activation: "leaky_relu" (slope 0.2) or "gelu" (exact).
         spectral_norm: whether every matrix is divided by its largest singular value.
     """
 
@@ -58,7 +58,7 @@ class Prior(base.Prior):
     def init(self, key: jax.Array) -> dict:
         """Weights and biases uniform within 1 / sqrt(fan_in), PyTorch's default for linear layers.
 
-        The authors' own initialisation speaks of convolutions alone.
+        The initialisation in the authors' code applies only to convolutions.
         """
         widths = [self.latent_dim, *[self.hidden_width] * (self.num_layers - 1), 1]
         keys = jax.random.split(key, self.num_layers)
@@ -71,7 +71,7 @@ class Prior(base.Prior):
         return alpha
 
     def prepare(self, alpha: dict) -> dict:
-        """Matrices divided by their largest singular values, where that is asked for."""
+        """Alpha, with matrices divided by their largest singular values if `spectral_norm`."""
         if not self.spectral_norm:
             return alpha
         return {
@@ -84,7 +84,7 @@ class Prior(base.Prior):
         return self._f(prepared, z) + jnp.sum(jax.scipy.stats.norm.logpdf(z))
 
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
-        """The end of a short run of Langevin dynamics from N(0, I), [d]."""
+        """The final z of a short run of Langevin dynamics from N(0, I), [d]."""
         start_key, noise_key = jax.random.split(key)
 
         def step(z, i):
@@ -96,9 +96,10 @@ class Prior(base.Prior):
         return jax.lax.scan(step, start, jnp.arange(self.num_steps))[0]
 
     def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        """-log p(z) with log Z replaced by f at one draw: its gradient in alpha is that of
+        """-log p(z), with log Z replaced by f at one sample from p.
 
-        E_p[f] - f(z), with the expectation estimated by the draw, and in z that of -log p(z).
+        Its gradient in alpha is that of E_p[f] - f(z), with the expectation estimated from the
+        sample. Its gradient in z is that of -log p(z).
         """
         negative = jax.lax.stop_gradient(self.sample(jax.lax.stop_gradient(prepared), key))
         return self._f(prepared, negative) - self.log_prob(prepared, z)

@@ -1,4 +1,4 @@
-"""The standard normal prior: with it the model is alternating back-propagation's generator."""
+"""The standard normal prior, which makes the model that of alternating back-propagation."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ class Prior(base.Prior):
     """p(z) = N(z; 0, I), without parameters (ABP: Han et al., 2017)."""
 
     def init(self, key: jax.Array) -> dict:
-        """No parameters."""
+        """An empty tree: this prior has no parameters."""
         del key
         return {}
 

@@ -14,13 +14,13 @@ from lfbm_jax.priors import base
 
 @dataclasses.dataclass(frozen=True)
 class Prior(Flow, base.Prior):
-    """A flow whose steps, z -> z0, are actnorm, invertible linear and affine coupling.
+    """A flow whose steps, from z to z0, are actnorm, an invertible matrix and an affine coupling.
 
     Attributes: see `Flow`.
     """
 
     def prepare(self, alpha: dict) -> dict:
-        """See `Flow`. With e the actnorm's scale, ((z + b) e) W = z A + b A for A = diag(e) W."""
+        """See `Flow`. For actnorm's scale e and A = diag(e) W, ((z + b) e) W = z A + b A."""
         actnorm = alpha["actnorm"]
         log_scale = bijectors.LOG_SCALE_FACTOR * actnorm["log_scale"]
         log_abs_det = jnp.linalg.slogdet(alpha["linear"])[1]
@@ -33,10 +33,10 @@ class Prior(Flow, base.Prior):
         }
 
     def reference_counts(self) -> dict[str, int]:
-        """The paper's count of parameters, for `describe`.
+        """The paper's parameter count, for `describe`.
 
-        It includes a bias in both hidden layers of every coupling, which their actnorm makes
-        useless; ours has none.
+        It includes a bias in both hidden layers of every coupling. We omit these biases because
+        the actnorm after them makes them redundant.
         """
         shapes = jax.eval_shape(self.init, jax.random.key(0))
         own = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
@@ -44,7 +44,7 @@ class Prior(Flow, base.Prior):
         return {"parameters_with_unused_biases": own + unused}
 
     def _step(self, prepared_step: dict) -> distrax.Bijector:
-        """One Glow step. Its inverse, z -> z0, goes through this list from first to last."""
+        """One Glow step. Its inverse, z -> z0, applies this list from first to last."""
         return distrax.Chain(
             [
                 bijectors.ActNorm(**prepared_step["actnorm"]),

@@ -1,4 +1,4 @@
-"""A prior of several layers, as Nijkamp et al. (2020) have it: see `inference/sri.py`."""
+"""The prior with several layers of Nijkamp et al. (2020); see `inference/sri.py`."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from lfbm_jax.errors import UserError, check_at_least_one
 from lfbm_jax.priors import base
 
-# Of a layer given the one above, in size: a chain diverges where s^2/2 exp(2 times it) exceeds 2.
+# Bounds |r_l|, the log standard deviation of a layer given the one above. Langevin dynamics with
+# step size s diverges where s^2/2 exp(-2 r_l) exceeds 2.
 MAX_LOG_DEVIATION = 1.0
 
 
@@ -18,12 +19,12 @@ MAX_LOG_DEVIATION = 1.0
 class Prior(base.Prior):
     """z = (z_1, ..., z_L) with z_L ~ N(0, I) and z_l ~ N(m_l(z_{l+1}), diag(exp(2 r_l(z_{l+1})))).
 
-    Each layer has d / L entries; a perceptron for each but the top one gives m_l and r_l. The
-    generator sees z_1. The widths are ours.
+    Each layer has d / L entries. For each layer below the top, a perceptron computes m_l and r_l.
+    The generator sees z_1. The widths are ours.
 
     Attributes:
         num_layers: L, a divisor of d.
-        hidden_width: of the perceptrons.
+        hidden_width: width of the perceptrons' hidden layer.
     """
 
     num_layers: int = 1
@@ -43,7 +44,7 @@ class Prior(base.Prior):
         return self.latent_dim // self.num_layers
 
     def init(self, key: jax.Array) -> dict:
-        """layer_l: parameters of the perceptron that gives z_l from z_{l+1}."""
+        """Alpha: layer_l has the parameters of the perceptron for z_l given z_{l+1}."""
         keys = jax.random.split(key, self.num_layers)
         above = jnp.zeros(self.generator_dim)
         return {f"layer_{i}": self._network().init(keys[i], above) for i in self._below_top()}
@@ -59,7 +60,7 @@ class Prior(base.Prior):
         return total
 
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
-        """One draw from the top layer down, [d]."""
+        """One draw, [d], made from the top layer down."""
         noise = jax.random.normal(key, (self.num_layers, self.generator_dim))
         layers = [noise[-1]]
         for i in reversed(self._below_top()):
@@ -73,7 +74,7 @@ class Prior(base.Prior):
 
     def _moments(self, parameters: Any, above: jax.Array) -> tuple[jax.Array, jax.Array]:
         mean, raw = jnp.split(self._network().apply(parameters, above), 2)
-        # Bounded, so that a deviation cannot explode from layer to layer.
+        # Bounded, so that deviations cannot grow from layer to layer.
         return mean, MAX_LOG_DEVIATION * jnp.tanh(raw / MAX_LOG_DEVIATION)
 
     def _network(self) -> nn.Module:
@@ -81,7 +82,7 @@ class Prior(base.Prior):
             [
                 nn.Dense(self.hidden_width, param_dtype=float),
                 nn.gelu,
-                # From zero: at first all layers are independent standard normals.
+                # Zero-initialised, so that at first all layers are independent standard normals.
                 nn.Dense(
                     2 * self.generator_dim, param_dtype=float, kernel_init=nn.initializers.zeros
                 ),

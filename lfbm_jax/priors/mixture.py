@@ -16,7 +16,7 @@ class Prior(base.Prior):
     """p(z) = sum_m w_m N(z; mean_m, L_m L_m^T); N(0, I) until it is fitted.
 
     Attributes:
-        num_components: M, Gaussians with full covariances.
+        num_components: M, the number of Gaussians, which have full covariances.
     """
 
     num_components: int = 10
@@ -27,9 +27,9 @@ class Prior(base.Prior):
         check_at_least_one("prior", num_components=self.num_components)
 
     def init(self, key: jax.Array) -> dict:
-        """log_weights [M] up to a constant, means [M, d], factors L [M, d, d], and fitted, 0.
+        """log_weights [M] up to a constant, means [M, d], factors L [M, d, d], and fitted = 0.
 
-        Of the factors only the lower triangles count.
+        Only the lower triangles of the factors are used.
         """
         del key
         count, dim = self.num_components, self.latent_dim
@@ -41,7 +41,7 @@ class Prior(base.Prior):
         }
 
     def prepare(self, alpha: dict) -> dict:
-        """Weights that sum to one, and triangular factors."""
+        """Alpha with weights that sum to one and triangular factors."""
         log_weights = jax.nn.log_softmax(alpha["log_weights"])
         return {**alpha, "log_weights": log_weights, "factors": jnp.tril(alpha["factors"])}
 
@@ -64,12 +64,12 @@ class Prior(base.Prior):
         return prepared["means"][component] + prepared["factors"][component] @ normal
 
     def is_fitted(self, alpha: dict) -> bool:
-        """Whether `fit` made alpha."""
+        """Whether alpha is a result of `fit`."""
         return bool(alpha["fitted"])
 
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
-        """Expectation maximisation on one z of every training image, by scikit-learn."""
-        from sklearn.mixture import GaussianMixture  # Slow to import, seldom needed.
+        """Alpha after expectation maximisation (scikit-learn) on one z per training image."""
+        from sklearn.mixture import GaussianMixture  # Slow to import and seldom needed.
 
         mixture = GaussianMixture(self.num_components, random_state=seed)
         mixture.fit(draw(0).astype(np.float64))
@@ -83,5 +83,5 @@ class Prior(base.Prior):
 
     @classmethod
     def smoke_settings(cls, settings: dict) -> dict:
-        """Two Gaussians: a smoke run has few images."""
+        """Reduces the mixture to two Gaussians, since a smoke run has few images."""
         return settings | {"num_components": 2}

@@ -13,10 +13,10 @@ from lfbm_jax.priors import base
 
 @dataclasses.dataclass(frozen=True)
 class Prior(Flow, base.Prior):
-    """A flow of additive couplings and, last in the direction z -> z0, a diagonal scale.
+    """A flow of additive couplings and a diagonal scale, which comes last in the direction z -> z0.
 
-    Couplings keep volumes, so that all of log|det| is the scale's. A reversal of the vector after
-    every coupling makes the masks alternate.
+    Additive couplings preserve volume, so log|det| comes from the scale alone. The vector is
+    reversed after every coupling, so the couplings transform the two halves in turn.
 
     Attributes: see `Flow`.
     """
@@ -24,11 +24,11 @@ class Prior(Flow, base.Prior):
     _num_outputs = 1
 
     def init(self, key: jax.Array) -> dict:
-        """Parameters alpha: stacked steps, and log-scales [d] that start at zero."""
+        """Parameters alpha: stacked steps, and log-scales [d] initialised to zero."""
         return {"steps": super().init(key), "log_scale": jnp.zeros(self.latent_dim)}
 
     def prepare(self, alpha: dict) -> dict:
-        """See `Flow`. The last reversal is left out: the scales are reversed in its place."""
+        """See `Flow`. The last reversal is omitted, and the scales are reversed instead."""
         matrices = folded_flow.reversals(self.num_steps, self.latent_dim)
         folded = folded_flow.fold(
             matrices,
@@ -47,7 +47,7 @@ class Prior(Flow, base.Prior):
         return h * jnp.exp(prepared["log_scale"]), jnp.sum(prepared["log_scale"])
 
     def _step(self, prepared_step: dict) -> distrax.Bijector:
-        """One step. Its inverse, z -> z0, goes through this list from first to last."""
+        """One step. Its inverse, z -> z0, applies this list from first to last."""
         return distrax.Chain([self._coupling(prepared_step, prepared_step), bijectors.Reverse()])
 
     def _log_scale(self, step: dict) -> float:

@@ -15,14 +15,14 @@ from lfbm_jax.priors import base
 class Prior(Flow, base.Prior):
     """A flow whose steps are an affine coupling and a reversal of the vector.
 
-    The reversal makes the masks alternate: what one coupling left alone, the next one transforms.
-    Log-scales are r tanh(raw) with a learned r for every dimension, which starts at 1.
+    Because of the reversal, each coupling transforms the half that the previous one left unchanged.
+    Log-scales are r tanh(raw), with a learned r for every dimension, initialised to 1.
 
     Attributes: see `Flow`.
     """
 
     def prepare(self, alpha: dict) -> dict:
-        """See `Flow`. The last reversal is left out: the density of z0 does not see its order."""
+        """See `Flow`. The last reversal is omitted: the order of z0 does not change its density."""
         matrices = folded_flow.reversals(self.num_steps, self.latent_dim)
         folded = folded_flow.fold(
             matrices, jnp.zeros(matrices.shape[:2]), alpha["coupling"], range=alpha["range"]
@@ -30,7 +30,7 @@ class Prior(Flow, base.Prior):
         return {"steps": alpha, "folded": folded, "log_det": jnp.zeros(())}
 
     def _step(self, prepared_step: dict) -> distrax.Bijector:
-        """One step. Its inverse, z -> z0, goes through this list from first to last."""
+        """One step. Its inverse, z -> z0, applies this list from first to last."""
         coupling = self._coupling(prepared_step["coupling"], prepared_step)
         return distrax.Chain([coupling, bijectors.Reverse()])
 

@@ -1,10 +1,10 @@
 """The second stage of the two-stage VAE of Dai and Wipf (2019), "Diagnosing and enhancing VAE
 models", as a prior.
 
-The first stage is a VAE with the prior N(0, I) whose observation noise is learned
+The first stage is a VAE with the prior N(0, I) and learned observation noise
 (`model.learned_sigma`). As the noise falls, the aggregated posterior fills the latent space but is
-not N(0, I): a second, small VAE learns it from latent vectors that the first one infers. Samples go
-through both: u ~ N(0, I) -> z -> x.
+not N(0, I). A second, small VAE learns the aggregated posterior from latent vectors that the first
+stage infers. Sampling uses both stages: u ~ N(0, I) -> z -> x.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from lfbm_jax.priors import base
 
 @dataclasses.dataclass(frozen=True)
 class Prior(base.Prior):
-    """N(0, I) while the generator learns; draws are those of a VAE on z once it is fitted.
+    """N(0, I) while the generator learns, and afterwards a VAE on z, from which samples are drawn.
 
-    The sizes and the length of its training are ours.
+    The second stage's sizes and length of training are ours.
 
     Attributes:
-        hidden_width: of the two hidden layers of the second stage's networks.
-        num_epochs, batch_size, learning_rate: of the second stage's training by Adam; z is drawn
-            anew from every training image for each epoch.
+        hidden_width: width of the two hidden layers in the second stage's networks.
+        num_epochs, batch_size, learning_rate: settings for training the second stage with Adam. In
+            each epoch, z is drawn anew for every training image.
     """
 
     hidden_width: int = 256
@@ -39,7 +39,7 @@ class Prior(base.Prior):
     batch_size: int = 100
     learning_rate: float = 1e-3
 
-    # The density of its draws is an integral over u that is not known.
+    # The density of its samples is an intractable integral over u.
     normalized = False
     fitted_afterwards = True
 
@@ -53,7 +53,7 @@ class Prior(base.Prior):
         check_positive("prior", learning_rate=self.learning_rate)
 
     def init(self, key: jax.Array) -> dict:
-        """The second stage's decoder, its own log_gamma, and fitted, 0."""
+        """The second stage's decoder, its log_gamma, and fitted = 0."""
         return {**self._init_decoder(key), "fitted": jnp.zeros(())}
 
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
@@ -68,11 +68,11 @@ class Prior(base.Prior):
         return mean + jnp.exp(prepared["log_gamma"]) * noise
 
     def is_fitted(self, alpha: dict) -> bool:
-        """Whether `fit` made alpha."""
+        """Whether alpha is a result of `fit`."""
         return bool(alpha["fitted"])
 
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
-        """Trains the second stage from the start, on z drawn anew for every epoch."""
+        """Trains the second stage from scratch, on z drawn anew for every epoch."""
         encoder_key, decoder_key, noise_key = jax.random.split(jax.random.key(seed), 3)
         parameters = self._init_decoder(decoder_key)
         parameters["encoder"] = self._encoder().init(encoder_key, jnp.zeros(self.latent_dim))
@@ -108,7 +108,7 @@ class Prior(base.Prior):
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Two epochs."""
+        """Shortens the second stage's training to two epochs."""
         return settings | {"num_epochs": 2}
 
     def _mean_loss(self, parameters: dict, key: jax.Array, z: jax.Array) -> jax.Array:
@@ -135,7 +135,7 @@ class Prior(base.Prior):
 
 
 class _Perceptron(nn.Module):
-    """Two hidden layers; the output layer sees the input beside them."""
+    """A network of two hidden layers whose output layer also sees the input."""
 
     width: int
     features: int
