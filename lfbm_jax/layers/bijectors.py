@@ -1,9 +1,9 @@
 """The invertible layers of a normalizing flow on a vector, as distrax bijectors.
 
 A flow maps a base vector z0 to a latent vector z (`forward`) and back (`inverse`). Langevin
-inference evaluates log p(z) at every step and therefore takes the inverse direction, z -> z0;
-every layer here is parameterised in that direction, so that the formula that is written down is
-the one that is run often, and sampling pays for undoing it.
+inference evaluates log p(z), and so the inverse direction z -> z0, at every step. Every layer here
+is therefore parameterised in the inverse direction, which makes the frequent computation cheap and
+sampling more expensive.
 
 All bijectors act on one vector of shape [d]; `jax.vmap` makes batches. Each direction returns the
 transformed vector and the logarithm of the absolute Jacobian determinant, a scalar in nats.
@@ -15,8 +15,8 @@ import distrax
 import jax
 import jax.numpy as jnp
 
-# The authors' actnorm and output layers multiply their log-scales by this factor, which makes
-# Adam move scales three times as fast as shifts.
+# The authors' actnorm and output layers multiply their log-scales by this factor, so that under
+# Adam log-scales change three times as fast as shifts.
 LOG_SCALE_FACTOR = 3.0
 
 
@@ -47,8 +47,8 @@ class InvertibleLinear(distrax.Bijector):
 
     Args:
         matrix: W, [d, d], invertible.
-        log_abs_det: log|det W|, [], computed by the caller once for many vectors, since it costs
-            O(d^3) and depends on the parameters alone.
+        log_abs_det: log|det W|, []. The caller computes it once for many vectors, because it costs
+            O(d^3) and depends only on the parameters.
     """
 
     def __init__(self, matrix: jax.Array, log_abs_det: jax.Array):
@@ -64,13 +64,13 @@ class InvertibleLinear(distrax.Bijector):
 
 
 class AffineCoupling(distrax.Bijector):
-    """Transforms the second half of the vector by an affine map that the first half chooses.
+    """An affine map of the second half of the vector, with coefficients computed from the first.
 
     z0 = [z1, (z2 + shift(z1)) * exp(log_scale(z1))].
 
     Args:
         conditioner: maps z1 [d // 2] to (shift, log_scale), each [d - d // 2]. In Glow the scale
-            is sigmoid(raw + 2), close to the identity where a network returns zeros (Kingma and
+            is sigmoid(raw + 2), which is near 1 if the network returns zeros (Kingma and
             Dhariwal, 2018, table 1).
     """
 
@@ -92,7 +92,7 @@ class AffineCoupling(distrax.Bijector):
 
 
 class Reverse(distrax.Bijector):
-    """The vector from last to first, so that the next coupling transforms the other half."""
+    """Reverses the vector, so that the next coupling transforms the other half."""
 
     def __init__(self):
         super().__init__(event_ndims_in=1)

@@ -12,15 +12,15 @@ from lfbm_jax.layers.leaky_relu import leaky_relu
 
 
 class Convolutions(nn.Module):
-    """Convolutions with LeakyReLU (slope 0.2), then one that covers all that is left of the image.
+    """Convolutions with LeakyReLU (slope 0.2), then one whose kernel covers the remaining image.
 
-    The last row of Table 8, a 4 x 4 convolution of a 4 x 4 image, is that last one. Kernels start
-    Xavier-normal and biases at zero (ours; the paper does not say).
+    The final convolution is the last row of Table 8: 4 x 4 on a 4 x 4 image. Kernels are
+    initialised Xavier-normal and biases to zero (ours; the paper does not say).
 
     Attributes:
-        layers: one (features, kernel size, stride, padding) for every convolution but the last.
-        features: length of the vector.
-        dtype: what the convolutions compute in; None: the type of the image and the parameters.
+        layers: (features, kernel size, stride, padding) for every convolution but the last.
+        features: length of the output vector.
+        dtype: the type in which the convolutions compute; None for that of image and parameters.
     """
 
     layers: tuple[tuple[int, int, int, int], ...]
@@ -51,7 +51,7 @@ class Convolutions(nn.Module):
 
 
 def _promote_all_but_bias(x, kernel, bias, dtype):
-    """Of a flax layer: the bias keeps its type, for its gradient sums many pixels."""
+    """flax's `promote_dtype`, except that the bias, whose gradient sums many pixels, is kept."""
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
     return x, kernel, bias
 
@@ -63,10 +63,10 @@ def convolve(
     padding: list[tuple[int, int]],
     **settings: Any,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated` of x [B, H, W, C] and a kernel [k, k, C, F], undilated.
+    """Undilated `jax.lax.conv_general_dilated` of x [B, H, W, C] and a kernel [k, k, C, F].
 
-    On a CPU by one matrix product of all windows: within a loop, as in training, XLA's own
-    convolution there takes twenty times as long.
+    On a CPU, this is one matrix product of all windows, because XLA's CPU convolution takes twenty
+    times as long inside a loop, as in training.
     """
 
     def windows_times_kernel(x, kernel):
@@ -88,7 +88,7 @@ def convolve(
 
 
 def check(layers: tuple, image_shape: tuple[int, int, int], field: str) -> None:
-    """UserError naming the config's `field` where these are no layers for such images."""
+    """Raises a UserError that names the config's `field` if the layers do not fit the images."""
     if not layers:
         raise UserError(
             f"{field} is empty: give one (features, kernel size, stride, padding) for every"
@@ -109,7 +109,7 @@ def check(layers: tuple, image_shape: tuple[int, int, int], field: str) -> None:
 
 
 def flops(layers: tuple, image_shape: tuple[int, int, int], features: int) -> int:
-    """Floating-point operations of one image's pass: 2 per multiply-add, products only."""
+    """Floating-point operations per image: 2 per multiply-add, counting only products."""
     *_, channels = image_shape
     products = 0
     sides = _sides(layers, image_shape[0])
@@ -120,9 +120,9 @@ def flops(layers: tuple, image_shape: tuple[int, int, int], features: int) -> in
 
 
 def symmetric(generator_layers: tuple) -> tuple:
-    """The layers of an encoder that mirrors a generator, whose first layer becomes the last one.
+    """An encoder's layers that mirror a generator's, except the last, which `Convolutions` adds.
 
-    Kernels, strides and paddings come in reverse order, and so do the features between them.
+    Kernels, strides and paddings are in reverse order, and so are the features between the layers.
     """
     features = [layer[0] for layer in generator_layers[-2::-1]]
     shapes = [tuple(layer[1:]) for layer in generator_layers[:0:-1]]
@@ -130,7 +130,7 @@ def symmetric(generator_layers: tuple) -> tuple:
 
 
 def _sides(layers: tuple, side: int) -> list[int]:
-    """Rows of the image and of every layer's output."""
+    """The number of rows of the image and of every layer's output."""
     sides = [side]
     for _, kernel_size, stride, padding in layers:
         sides.append((sides[-1] + 2 * padding - kernel_size) // stride + 1)
@@ -138,5 +138,5 @@ def _sides(layers: tuple, side: int) -> list[int]:
 
 
 def narrowed(layers: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
-    """The same layers, features first, with a 64th of the features, at least four."""
+    """The same layers (features, ...), with 1/64 of the features but at least 4."""
     return tuple((max(4, features // 64), *rest) for features, *rest in layers)

@@ -1,7 +1,7 @@
-"""What the normalizing-flow priors share: steps of one kind, stacked.
+"""The common base of the normalizing-flow priors: a stack of steps of the same kind.
 
-Langevin dynamics goes z -> z0 at every step, so that is the direction steps are written and counted
-in; sampling goes back. Every array of the parameters has a leading axis of steps.
+Steps are written and numbered in the direction z -> z0, which Langevin dynamics computes at every
+step. Sampling applies them in reverse. Every parameter array has a leading axis of steps.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from lfbm_jax.layers import bijectors, folded_flow
 
 # Standard deviation of the initial actnorm biases and log-scales.
 ACTNORM_STDDEV = 0.05
-# And of the kernels of the hidden layers of a coupling; both are the authors' values.
+# Standard deviation of the initial hidden kernels of a coupling. Both values are the authors'.
 KERNEL_STDDEV = 0.05
 
 
@@ -26,23 +26,23 @@ KERNEL_STDDEV = 0.05
 class Flow:
     """p_alpha(z) = N(f^-1(z); 0, I) |det d f^-1 / dz|, Eq. 2, with f a chain of steps.
 
-    To be inherited from in front of `priors.base.Prior`. A prior adds `_init_step(key)`, the
-    parameters of one step; `_step(prepared_step)`, that step as a bijector whose inverse is
-    z -> z0; `_log_scale(step, *raw)` of its coupling; and `prepare(alpha)`, whose result has
+    A mixin, to be listed before `priors.base.Prior`. A prior adds `_init_step(key)`, the parameters
+    of one step; `_step(prepared_step)`, one step as a bijector whose inverse is z -> z0;
+    `_log_scale(step, *raw)`, the log-scales of a coupling; and `prepare(alpha)`, which returns
 
-        steps: what `_step` takes, with a leading axis of steps, for `forward` and `inverse`;
-        folded, log_det: the same multiplied out, for `log_prob`, and the log-determinant of all
-            that is linear (see `folded_flow`).
+        steps: the arguments of `_step` with a leading axis of steps, for `forward` and `inverse`;
+        folded, log_det: for `log_prob`, the steps multiplied out and the log-determinant of all
+            their linear maps (see `folded_flow`).
 
     Attributes:
-        num_steps: steps; the paper's default is 5 (appendix D), 10 at 256 x 256.
+        num_steps: number of steps; the paper's default is 5 (appendix D), 10 at 256 x 256.
         hidden_width: width of the two hidden layers of every coupling network.
     """
 
     num_steps: int = 5
     hidden_width: int = 64
 
-    # Vectors that a coupling's network returns: a shift and, but for NICE, raw scales.
+    # How many vectors a coupling's network returns: a shift and, except in NICE, raw scales.
     _num_outputs: ClassVar[int] = 2
 
     def __post_init__(self):
@@ -80,7 +80,7 @@ class Flow:
         return self._inverse_and_log_det(prepared, z)[0]
 
     def _inverse_and_log_det(self, prepared: dict, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """z0 and log|det dz0/dz| step by step, bijector by bijector."""
+        """z0 and log|det dz0/dz|, computed bijector by bijector."""
 
         def step(z, prepared_step):
             return self._step(prepared_step).inverse_and_log_det(z)
@@ -89,7 +89,7 @@ class Flow:
         return z0, jnp.sum(log_dets)
 
     def _coupling(self, network: dict, step: dict) -> bijectors.AffineCoupling:
-        """The coupling of a step, whose network has these parameters."""
+        """The coupling of a step; `network` has the parameters of its network."""
 
         def conditioner(first):
             output = self._conditioner().apply({"params": network}, first)
@@ -103,11 +103,11 @@ class Flow:
         return Conditioner(self.hidden_width, self._num_outputs * second_half)
 
     def _init_coupling(self, key: jax.Array) -> dict:
-        """Parameters of the network of one coupling."""
+        """Random parameters of one coupling's network."""
         return self._conditioner().init(key, jnp.zeros(self.latent_dim // 2))["params"]
 
     def _log_scale(self, step: dict, *raw: jax.Array) -> jax.Array | float:
-        """The log-scales of a coupling, [d - d // 2], from what its network says of them."""
+        """The log-scales of a coupling, [d - d // 2], from its network's raw scales."""
         raise NotImplementedError
 
     def _init_step(self, key: jax.Array) -> dict:
@@ -118,9 +118,9 @@ class Flow:
 
 
 class Conditioner(nn.Module):
-    """Two hidden layers relu(actnorm(h W)) and a zero-initialised output (h W + b) exp(3 s).
+    """A network of two hidden layers relu(actnorm(h W)) and an output (h W + b) exp(3 s).
 
-    The hidden layers have no bias of their own, because their actnorm carries one.
+    The output layer is zero-initialised. The hidden layers have no bias because actnorm has one.
 
     Attributes:
         hidden_width: width of both hidden layers.

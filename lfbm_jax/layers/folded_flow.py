@@ -1,24 +1,24 @@
-"""The density of a flow with everything linear multiplied out, once for many evaluations.
+"""The density of a flow whose linear maps are multiplied out, once for many evaluations.
 
-In the direction z -> z0 every flow here alternates an affine map of the whole vector (actnorm,
-invertible linear layer, reversal) and a coupling, whose network has two hidden layers with actnorm:
+In the direction z -> z0, every flow here alternates between an affine map of the whole vector
+(actnorm, invertible linear layer, reversal) and a coupling, whose network has two hidden layers
+with actnorm:
 
     [y1 | y2] = z A + c
     [shift | raw] = relu(relu(y1 K1 + b1) K2 + b2) K3 + b3
     z' = [y1 | (y2 + shift) exp(log_scale(raw))]
 
-`fold` multiplies the hidden layers' actnorms and the output's exp(3 s) into K and b, and puts the
-first hidden layer beside A, so that a step is three products with nothing but elementwise work in
-between:
+`fold` multiplies the hidden layers' actnorms and the output's exp(3 s) into K and b, and places
+the first hidden layer beside A. A step is then three products and the elementwise work between:
 
     [h | y1 | y2] = z [A1 K1 | A] + [c1 K1 + b1 | c],        A1, c1: the columns that give y1.
 
-The log-determinants of the affine maps are constants, left to the caller. Both halves of a vector
-are padded with zeros to a multiple of 16 entries, once and not in every step of a chain, where an
-accelerator's compiler would do it. Steps are written out, not scanned over, so that the compiler
-fuses what lies between two products.
+The log-determinants of the affine maps are constants, which the caller adds. `fold` pads both
+halves of a vector with zeros to a multiple of 16 entries; otherwise an accelerator's compiler would
+pad them at every step of a chain. The loop over steps is unrolled, not a scan, so that the compiler
+fuses the elementwise work between products.
 
-The bijectors that a flow's `forward` and `inverse` go through compute the same, up to rounding.
+The bijectors in a flow's `forward` and `inverse` compute the same up to rounding.
 """
 
 from collections.abc import Callable
@@ -40,18 +40,18 @@ def fold(
     last_scale: jax.Array | None = None,
     **gates: jax.Array,
 ) -> list[dict]:
-    """What `inverse_and_log_det` goes through: a dictionary of arrays for each of the L steps.
+    """The input of `inverse_and_log_det`: a dictionary of arrays for each of the L steps.
 
     Args:
         matrices, offsets: A [L, d, d] and c [L, d].
         networks: parameters of `flows.Conditioner`, with a leading axis of steps.
-        last_scale: what the vector is multiplied by after the last step, [d].
-        gates: what else `log_scale` reads, [L, d - d // 2] each.
+        last_scale: factors for the vector after the last step, [d].
+        gates: further arrays that `log_scale` reads, [L, d - d // 2] each.
     """
     latent_dim = matrices.shape[-1]
     first, second = latent_dim // 2, latent_dim - latent_dim // 2
     (k1, b1), (k2, b2), (k3, b3) = _multiplied_out(networks)
-    # An offset is one more row of its matrix.
+    # The offset becomes the last row of its matrix.
     maps = jnp.concatenate([matrices, offsets[:, None]], axis=1)
     hidden = maps[..., :first] @ k1
     outputs = jnp.concatenate([k3, b3[:, None]], axis=1)
@@ -74,7 +74,7 @@ def fold(
 
 
 def reversals(num_steps: int, latent_dim: int) -> jax.Array:
-    """A [L, d, d] of steps that a reversal of the vector stands between."""
+    """A [L, d, d] for L steps with a reversal of the vector between each two."""
     identity = jnp.eye(latent_dim)
     return jnp.stack([identity] + [identity[::-1]] * (num_steps - 1))
 
@@ -82,11 +82,11 @@ def reversals(num_steps: int, latent_dim: int) -> jax.Array:
 def inverse_and_log_det(
     steps: list[dict], log_scale: Callable[..., jax.Array], z: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The end of the last coupling, padded, and the sum of all couplings' log-scales; z [d].
+    """The output of the last coupling, padded, and the sum of all log-scales; z [d].
 
     Args:
-        steps: of `fold`.
-        log_scale: (a folded step, raw [half] if there is one) -> log-scales [half], or a constant.
+        steps: the result of `fold`.
+        log_scale: (folded step, raw scales [half], if any) -> log-scales [half], or a constant.
     """
     second = len(z) - len(z) // 2
     half = _padded(second)
@@ -104,7 +104,7 @@ def inverse_and_log_det(
 
 
 def _multiplied_out(networks: dict) -> list[tuple[jax.Array, jax.Array]]:
-    """Kernel and bias of the three layers: what follows a product is multiplied into both."""
+    """Kernel and bias of the three layers, with the scale after each layer multiplied into both."""
     layers = []
     for i in range(2):
         actnorm, kernel = networks[f"actnorm_{i}"], networks[f"Dense_{i}"]["kernel"]
@@ -116,14 +116,14 @@ def _multiplied_out(networks: dict) -> list[tuple[jax.Array, jax.Array]]:
 
 
 def _pad_halves(array: jax.Array, axis: int = 0) -> jax.Array:
-    """[..., d, ...] -> [..., 2 half, ...]: zeros after each half of an axis."""
+    """Pads each half of an axis with zeros at its end: [..., d, ...] -> [..., 2 half, ...]."""
     size = array.shape[axis]
     halves = jnp.split(array, [size // 2], axis)
     return jnp.concatenate([_pad(part, size - size // 2, axis) for part in halves], axis)
 
 
 def _pad(array: jax.Array, size: int, axis: int = -1) -> jax.Array:
-    """Zeros after the entries of an axis, to as many as halves of at most `size` have."""
+    """Pads an axis with zeros at its end to the padded length of a half of `size` entries."""
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, _padded(size) - array.shape[axis])
     return jnp.pad(array, widths)

@@ -8,9 +8,9 @@ NEGATIVE_SLOPE = 0.2
 
 @jax.custom_jvp
 def leaky_relu(x: jax.Array) -> jax.Array:
-    """max(x, 0.2 x). The sign of its value, which is kept anyway, decides the derivative.
+    """max(x, 0.2 x), with a derivative that reads the sign of the output, which is kept anyway.
 
-    From the sign of x, as in `flax.linen.leaky_relu`, a TPU's compiler makes an array of its own.
+    `flax.linen.leaky_relu` reads the sign of x, for which a TPU's compiler stores another array.
     """
     return jnp.maximum(x, NEGATIVE_SLOPE * x)
 

@@ -1,12 +1,12 @@
 """The precision of matrix products and convolutions.
 
-The config's `precision` speaks of the generator and the inference network alone. The products of
-priors and of densities are full float32 products under every setting: on an accelerator the others
-would err by tenths of a nat in log p(z).
+The config's `precision` applies only to the generator and the inference network. Products in
+priors and densities always have full float32 precision; on an accelerator, lower precision would
+cause errors of tenths of a nat in log p(z).
 
-JAX writes the precision into every product when a function is traced, and the derivatives of a
-product inherit it, wherever they are computed. Rules of custom derivatives are traced later: so
-`of_networks` has to surround whatever differentiates a network too.
+JAX fixes the precision of every product when a function is traced, and the derivatives of the
+product inherit it. Custom derivative rules are traced later, so `of_networks` must also surround
+the code that differentiates a network.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ import contextlib
 import jax
 import ml_collections
 
-# `precision` and JAX's name for it. "tensorfloat32" is three bfloat16 passes on a TPU.
+# Maps `precision` to JAX's name. "tensorfloat32" is three bfloat16 passes on a TPU.
 PRECISIONS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}
 
-# Decorates a function, or opens a context, whose products are full float32 products.
+# A decorator or context manager that gives products full float32 precision.
 full = jax.default_matmul_precision(PRECISIONS["float32"])
 
 
 def of_networks(config: ml_collections.ConfigDict) -> contextlib.AbstractContextManager:
-    """The context, or decorator, of functions that run the config's networks."""
+    """A context manager or decorator that sets the config's precision for its networks."""
     return jax.default_matmul_precision(PRECISIONS[config.precision])

@@ -1,15 +1,15 @@
 """Transposed convolution, fast in z: y[s i + k - p] += x[i] W[k].
 
 The output of a layer has (size - 1) s - 2 p + k rows and columns, as in PyTorch's ConvTranspose2d.
-The chain asks K times for the value and for the gradient with respect to x, and only the update
-asks for the gradient with respect to W; these two paths are kept apart:
+A Langevin chain needs the value and its gradient in x at each of K steps, while only the update
+needs the gradient in W. The layer therefore separates the two paths:
 
     y = along_x(W, x) + along_kernel(W, x)
 
-`along_x` is the value and its derivative in x, each in a form chosen by platform and layer, with
-the weights laid out beforehand. `along_kernel` is zero and costs nothing until W is
-differentiated; its derivative in W is left to JAX, so that under `vmap` a batch's weight gradient
-is one product and not a sum of per-example ones.
+`along_x` gives the value and its derivative in x, each in a form chosen by platform and layer, with
+the weights laid out in advance. `along_kernel` is zero and costs nothing until W is differentiated.
+Its derivative in W is left to JAX, so that under `vmap` the weight gradient of a batch is one
+product instead of a sum of per-example products.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ CONV_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 @dataclasses.dataclass(frozen=True)
 class ConvTranspose:
-    """One transposed-convolution layer: everything about it but its weights.
+    """One transposed-convolution layer, without its weights.
 
     Attributes:
         kernel_size: k, rows and columns of the kernel.
         stride: s.
-        padding: p, rows and columns cut off every side of the full output.
+        padding: p, rows and columns cropped from every side of the full output.
         in_channels, out_channels: channels of x and y.
-        input_shape: rows and columns of x; decides the form, not the result.
+        input_shape: rows and columns of x; affects the form, not the result.
     """
 
     kernel_size: int
@@ -50,10 +50,10 @@ class ConvTranspose:
         return (self.kernel_size, self.kernel_size, self.in_channels, self.out_channels)
 
     def prepare(self, kernel: jax.Array) -> dict:
-        """Everything that depends on the weights alone; kernel [k, k, in, out].
+        """Computes everything that depends only on the weights; kernel [k, k, in, out].
 
-        Gradients flow through "kernel"; "matrices" are its values in the layout of `_form`'s form,
-        and dropped by the compiler where the library's convolution is used.
+        Gradients flow through "kernel". "matrices" are its values in the layout of `_form`'s form;
+        the compiler drops them if the library's convolution is used.
         """
         matrices = self._form(kernel.dtype).lay_out(self, jax.lax.stop_gradient(kernel))
         return {"kernel": kernel, "matrices": matrices}
@@ -65,9 +65,9 @@ class ConvTranspose:
     def _form(self, dtype: jnp.dtype) -> ModuleType:
         """The module that computes this layer fastest on a CPU (lfbm_jax/README.md has times).
 
-        Of one pixel it is a matrix product, which every platform takes.
+        For an input of one pixel, the module computes one matrix product on every platform.
         """
-        exact = jnp.finfo(dtype).bits >= 32  # Winograd's sums would cost bfloat16 its last digits.
+        exact = jnp.finfo(dtype).bits >= 32  # In bfloat16, Winograd's sums lose digits.
         wide = self.out_channels >= 16
         return winograd if exact and wide and winograd.suits(self) else overlap_add
 
@@ -97,13 +97,13 @@ def reference(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax
     return full[padding : full.shape[0] - padding, padding : full.shape[1] - padding]
 
 
-# The two paths, forwards and backwards. Each direction is linear in its image (x or the gradient g
-# of y) and in the kernel, and the transpose of one direction is the other, so that derivatives of
-# any order come out of these few lines.
+# The two paths, forwards and backwards. Each direction is linear in its image (x, or the gradient g
+# with respect to y) and in the kernel. The directions are transposes of each other, so these few
+# functions give derivatives of any order.
 
 
 def _conv_transpose(layer, prepared, x):
-    """y = along_x + along_kernel, of the forward direction."""
+    """y = along_x + along_kernel, in the forward direction."""
     along_kernel = _along_kernel(_forward_by_kernel, layer, prepared["kernel"], x)
     return _along_x(layer, prepared, x) + along_kernel
 
@@ -162,10 +162,10 @@ _along_g.defvjp(
 
 
 def _without_matrices_if_learned(prepared):
-    """The values; where a gradient in the kernel is asked for too, without the matrices.
+    """The values, without the matrices if the kernel is differentiated too.
 
-    That happens once an update, where the plain form's extra time is less than what it takes to
-    compile the other one a second time.
+    The kernel is differentiated once per update. There, the plain form's extra run time is less
+    than the time to compile the other form a second time.
     """
     values = jax.tree.map(lambda leaf: leaf.value, prepared)
     return {"kernel": values["kernel"]} if prepared["kernel"].perturbed else values
@@ -173,7 +173,7 @@ def _without_matrices_if_learned(prepared):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _along_kernel(direction, layer, kernel, image):
-    """Zeros of the shape of `direction`'s result, with its derivative in the kernel."""
+    """Zeros shaped like `direction`'s result, with its derivative in the kernel."""
     out = jax.eval_shape(functools.partial(direction, layer), kernel, image)
     return jnp.zeros(out.shape, out.dtype)
 
@@ -187,7 +187,7 @@ def _along_kernel_jvp(direction, layer, primals, tangents):
     return zeros, direction(layer, tangents[0], image)
 
 
-# Both directions from the kernel as it is: plain functions that JAX can transpose.
+# Both directions, computed from the kernel itself: plain functions that JAX can transpose.
 
 
 def _forward_by_kernel(layer, kernel, x):
@@ -205,7 +205,7 @@ def _backward_by_kernel(layer, kernel, g):
 
 
 def _by_platform(layer, by_form, library, *arguments):
-    """The form of `_form` on a CPU, and of one pixel everywhere; the library's elsewhere."""
+    """Calls `by_form` on a CPU and for inputs of one pixel, and otherwise `library`."""
     if layer.input_shape == (1, 1):
         return by_form(*arguments)
     return jax.lax.platform_dependent(*arguments, cpu=by_form, default=library)

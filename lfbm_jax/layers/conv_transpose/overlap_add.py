@@ -1,8 +1,8 @@
 """Transposed convolution as one matrix product and overlap-add, for any kernel and stride.
 
-The full output (before the crop by the padding p) is seen as blocks of s x s pixels, and tap
-k = q s + r of the kernel as pixel r of the q-th block to the right: input pixel i adds to block
-i + q. The gradient in x gathers the same blocks into windows and multiplies once.
+The full output (before cropping by the padding p) is divided into blocks of s x s pixels. Along one
+axis, tap k = q s + r of the kernel adds input pixel i to pixel r of block i + q. The gradient in x
+gathers the same blocks into windows and multiplies once.
 
 Everything here is for one image; `layer` is a `conv_transpose.ConvTranspose`.
 """
@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 
 def lay_out(layer: Any, kernel: jax.Array) -> dict:
-    """The matrices of the product forwards and backwards, of a kernel [k, k, C, D].
+    """The matrices of the forward and backward products for a kernel [k, k, C, D].
 
-    [C, Qh, Qw, s, s, D], with zeros where s does not divide the kernel size, and its transpose
-    [Qh, Qw, s, s, D, C], which would otherwise be made anew by every gradient.
+    "forward" is [C, Qh, Qw, s, s, D], zero-padded if s does not divide the kernel size. "backward"
+    is its transpose [Qh, Qw, s, s, D, C], stored so that gradients do not compute it each time.
     """
     missing = -layer.kernel_size % layer.stride
     padded = jnp.pad(kernel, ((0, missing), (0, missing), (0, 0), (0, 0)))
@@ -26,7 +26,7 @@ def lay_out(layer: Any, kernel: jax.Array) -> dict:
 
 
 def forward(layer: Any, matrices: dict, x: jax.Array) -> jax.Array:
-    """The layer's output [H', W', D] of x [H, W, C]; matrices: of `lay_out`."""
+    """The layer's output [H', W', D] for x [H, W, C]; `matrices` come from `lay_out`."""
     stride, size, padding = layer.stride, layer.kernel_size, layer.padding
     taps = matrices["forward"]
     products = multiply(x, taps)  # [H, W, Qh, Qw, s, s, D]
@@ -49,7 +49,7 @@ def forward(layer: Any, matrices: dict, x: jax.Array) -> jax.Array:
 
 
 def backward(layer: Any, matrices: dict, g: jax.Array) -> jax.Array:
-    """The gradient in x, [H, W, C], of <g, y>; matrices: of `lay_out`."""
+    """The gradient of <g, y> in x, [H, W, C]; `matrices` come from `lay_out`."""
     stride, size, padding = layer.stride, layer.kernel_size, layer.padding
     taps = matrices["backward"]
     rows, columns = taps.shape[:2]
@@ -70,17 +70,17 @@ def backward(layer: Any, matrices: dict, g: jax.Array) -> jax.Array:
             ],
             axis=2,
         )
-    return multiply(windows, taps)  # of windows [H, W, Qh, Qw, s, s, D]
+    return multiply(windows, taps)  # windows: [H, W, Qh, Qw, s, s, D]
 
 
 def multiply(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """[H, W, *inner] times [*inner, *outer], [H, W, *outer]; sums in at least float32."""
+    """[H, W, *inner] times [*inner, *outer] -> [H, W, *outer]; sums in at least float32."""
     inner = range(image.ndim - 2)
     return _contract(image, matrix, (tuple(i + 2 for i in inner), tuple(inner)))
 
 
 def multiply_transposed(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """[H, W, D] times the transpose of [C, D], [H, W, C]; sums in at least float32."""
+    """[H, W, D] times the transpose of [C, D] -> [H, W, C]; sums in at least float32."""
     return _contract(image, matrix, ((2,), (1,)))
 
 
