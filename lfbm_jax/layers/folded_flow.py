@@ -13,10 +13,10 @@ the first hidden layer beside A. A step is then three products and the elementwi
 
     [h | y1 | y2] = z [A1 K1 | A] + [c1 K1 + b1 | c],        A1, c1: the columns that give y1.
 
-The log-determinants of the affine maps are constants, which the caller adds. `fold` pads both
-halves of a vector with zeros to a multiple of 16 entries; otherwise an accelerator's compiler would
-pad them at every step of a chain. The loop over steps is unrolled, not a scan, so that the compiler
-fuses the elementwise work between products.
+The log-determinants of the affine maps are constants, which the caller adds. Long halves of a
+vector are padded here with zeros to a multiple of 16 entries; otherwise an accelerator's compiler
+would pad the weights at every step of a chain. The loop over flow steps is unrolled, not a scan, so
+that the compiler fuses the elementwise work between products.
 
 The bijectors in a flow's `forward` and `inverse` compute the same up to rounding.
 """
