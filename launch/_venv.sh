@@ -32,7 +32,7 @@ version_of() {
 find_python() {
   local candidate
   if [ -n "${PYTHON:-}" ]; then
-    suits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13 that runs"
+    suits "$PYTHON" || fail "PYTHON=$PYTHON is not a working Python 3.11, 3.12 or 3.13"
     printf '%s\n' "$PYTHON"
     return
   fi
@@ -74,7 +74,7 @@ is_ready() {
 create_venv() {
   local python=$1
   if [ -e "$venv" ] && [ ! -e "$owned" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
-    fail "$venv was made by other means: move it away or delete it, then run this again"
+    fail "$venv was not made by this script: move it away or delete it, then run this again"
   fi
   say "Making $venv with Python $(version_of "$python")."
   rm -rf "$venv"
@@ -139,7 +139,7 @@ prepare_venv() {
     esac
     if ! (install "$what"); then
       grep -E '^ *(ERROR|error):' "$venv/install.log" | tail -n 3 >&2 || true
-      fail "the installation failed; all of it is in $venv/install.log"
+      fail "the installation failed; the full log is $venv/install.log"
     fi
     printf '%s %s\n' "$(fingerprint)" "$what" >"$stamp.new"
     mv "$stamp.new" "$stamp"

@@ -18,7 +18,7 @@ from lfbm_jax.reports import paper
 from lfbm_jax.runs import cli, given, grid, tables
 
 _DIGITS = flags.DEFINE_list(
-    "digits", list(map(str, paper.TABLE_4_DIGITS)), "the classes held out, one at a time"
+    "digits", list(map(str, paper.TABLE_4_DIGITS)), "the classes to hold out, one at a time"
 )
 # allow_override: another command has a flag of this name, and a process may import both.
 _SEEDS = flags.DEFINE_integer(

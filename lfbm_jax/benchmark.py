@@ -46,7 +46,7 @@ _PEERS = flags.DEFINE_multi_string(
     f"what to compare with: {PYTORCH}, {PYTORCH_COMPILE}, {DETERMINISTIC}, or the folder of another"
     " checkout; may be given several times",
 )
-_STEPS = flags.DEFINE_integer("steps", 5, "turns of each side", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 5, "turns per process", lower_bound=1)
 # allow_override: another command has a flag of this name, and a process may import both.
 _OUT = flags.DEFINE_string(
     "out", None, "where to write the figures as JSON", allow_override=True
@@ -54,10 +54,10 @@ _OUT = flags.DEFINE_string(
 _PARTS = flags.DEFINE_list(
     "parts",
     list(measure.PARTS),
-    "what to time besides the whole step; --parts= for nothing",
+    "what to time besides the whole step; --parts= for nothing else",
     allow_override=True,
 )
-_WORKER = flags.DEFINE_bool("worker", False, "(the benchmark's own: be the measured process)")
+_WORKER = flags.DEFINE_bool("worker", False, "(internal: run as the measured process)")
 flags.adopt_module_key_flags(given)
 
 
@@ -169,7 +169,7 @@ def peer_spec(
     for section, known in (("prior", "glow"), ("generator", "convnet"), ("inference", "langevin")):
         name = config[section].name
         if name != known:
-            raise UserError(f"--peer: PyTorch's side has {section} {known!r} only, not {name!r}")
+            raise UserError(f"--peer: the PyTorch peer has only {section} {known!r}, not {name!r}")
     side = config.data.image_size
     return {
         "latent_dim": config.model.latent_dim,

@@ -30,7 +30,7 @@ BUDGET = ("batch_size", "num_epochs", "num_steps")
 PICTURES = ("samples", "reconstructions")
 
 _MODELS = flags.DEFINE_list(
-    "models", ["lfbm", "lebm", "abp"], "variants to compare, or table1: the nine of the paper's"
+    "models", ["lfbm", "lebm", "abp"], "variants to compare; table1: the nine models of Table 1"
 )
 flags.adopt_module_key_flags(grid)
 
@@ -107,7 +107,7 @@ def _config_of(
     try:
         config.update_from_flattened_dict(given.overrides())
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"--models={name}: an override does not fit it: {error}") from error
+        raise UserError(f"--models={name}: an override does not fit the model: {error}") from error
     return config
 
 

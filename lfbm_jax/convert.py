@@ -75,9 +75,9 @@ def read(path: str | pathlib.Path) -> Converted:
 def read_state(content: Any, path: str | pathlib.Path) -> Converted:
     """Converts the content of the file `path`, a name used in errors only; see `read`."""
     if not isinstance(content, Mapping) or not {"epoch", "netF", "netG"} <= content.keys():
-        raise UserError(f"{path}: has no 'epoch', 'netF' and 'netG', so it is not of this format")
+        raise UserError(f"{path}: lacks 'epoch', 'netF' or 'netG': not a checkpoint of the authors")
     if not isinstance(content["epoch"], int) or content["epoch"] < 0:
-        raise UserError(f"{path}: epoch is {content['epoch']!r}, not a number from 0 on")
+        raise UserError(f"{path}: epoch is {content['epoch']!r}, not an integer of at least 0")
     networks = {name: _Arrays(f"{path}: {name}", content[name]) for name in ("netF", "netG")}
     alpha = _read_flow(networks["netF"])
     beta, layers = _read_generator(networks["netG"], latent_dim=alpha["linear"].shape[-1])
@@ -122,7 +122,7 @@ def convert(
         UserError: the file cannot be converted, or the folder is a work directory already.
     """
     if (folder / "config.json").exists() or (folder / "checkpoints").exists():
-        raise UserError(f"--workdir={folder}: there is a run already; choose a new folder")
+        raise UserError(f"--workdir={folder} already holds a run; choose a new folder")
     converted = read(path)
     config = config.copy_and_resolve_references()
     adapt(config, converted)
@@ -144,10 +144,11 @@ def main(config: ml_collections.ConfigDict, path: str) -> None:
     config = convert(path, config, folder)
     side = config.data.image_size
     print(
-        f"latent vectors of {config.model.latent_dim}, {config.prior.num_steps} flow steps of width"
-        f" {config.prior.hidden_width}, images of {side} x {side} by {config.generator.layers}"
+        f"latent dimension {config.model.latent_dim}, {config.prior.num_steps} flow steps of width"
+        f" {config.prior.hidden_width}, {side} x {side} images from layers"
+        f" {config.generator.layers}"
     )
-    print(f"done; go on with\n  python -m lfbm_jax.main --mode=sample --workdir={folder}")
+    print(f"done; continue with\n  python -m lfbm_jax.main --mode=sample --workdir={folder}")
 
 
 def _read_flow(arrays: "_Arrays") -> dict:
@@ -156,7 +157,8 @@ def _read_flow(arrays: "_Arrays") -> dict:
     d, _ = arrays.shape(STEP.format(0) + "invertible_1x1_conv.w", 2)
     _, width = arrays.shape(STEP.format(0) + "f.fc_1.w", 2)
     if d % 2:
-        raise UserError(f"{arrays.where}: {d} latent dimensions; this format has an even number")
+        raise UserError(f"{arrays.where}: {d} latent dimensions; the authors' format has an even"
+                        " number")
 
     def actnorm(prefix: str, size: int) -> dict:
         return {
@@ -219,8 +221,8 @@ def _with_geometry(
         unknown = [kernel for kernel in kernels[1:] if kernel not in GEOMETRY]
         if unknown:
             raise UserError(
-                f"netG: the stride of a layer with kernel size {unknown[0]} is not known; give"
-                f" generator.layers with the kernel sizes {kernels} in the config"
+                f"netG: the stride of a layer with kernel size {unknown[0]} is unknown; set"
+                f" generator.layers in the config to layers with the kernel sizes {kernels}"
             )
         geometry = [(1, 0), *(GEOMETRY[kernel] for kernel in kernels[1:])]
     return tuple((*layer, *rest) for layer, rest in zip(layers, geometry, strict=True))

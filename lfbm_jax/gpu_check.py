@@ -100,7 +100,7 @@ class Check(NamedTuple):
                 try:
                     status = process.wait(max(0.0, self.deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    raise UserError(f"{command.name}: the time was up; see {log}") from None
+                    raise UserError(f"{command.name}: out of time; see {log}") from None
                 if status:
                     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
                     last = next((line for line in reversed(lines) if line.strip()), "")
@@ -189,9 +189,9 @@ def resume(check: Check) -> Found:
     differing = [key for key in one if not np.array_equal(one[key], other[key])]
     faults = []
     if differing:
-        faults.append(f"after resuming {len(differing)} arrays differ, such as {differing[0]}")
+        faults.append(f"after resuming, {len(differing)} arrays differ, such as {differing[0]}")
     if metrics != other_metrics:
-        faults.append("after resuming metrics.jsonl differs")
+        faults.append("after resuming, metrics.jsonl differs")
     setting = {"steps": STEPS, "stopped_at": STOPPED_AT, "arrays": len(one)}
     return Found(setting | {"arrays_that_differ": len(differing)}, faults)
 
@@ -341,16 +341,16 @@ def _also_on_the_cpu() -> None:
 
 # allow_override: another command has flags of these names, and a process may import both.
 _OUT = flags.DEFINE_string(
-    "out", "runs/gpu_check", "where everything is written", allow_override=True
+    "out", "runs/gpu_check", "folder for all results and logs", allow_override=True
 )
 _PARTS = flags.DEFINE_list(
-    "parts", list(PARTS), "what to check, in this order", allow_override=True
+    "parts", list(PARTS), "parts to run, in this order", allow_override=True
 )
 _MINUTES = flags.DEFINE_float(
-    "minutes", TEN_MINUTES / 60, "for all parts together", lower_bound=0.0
+    "minutes", TEN_MINUTES / 60, "limit for all parts together", lower_bound=0.0
 )
-_TINY = flags.DEFINE_bool("tiny", False, "narrow networks, to check the check on any machine")
-_SIDE = flags.DEFINE_enum("side", "", ("", "cpu", "device"), "(the check's own: be a process)")
+_TINY = flags.DEFINE_bool("tiny", False, "narrow networks, to test this check on any machine")
+_SIDE = flags.DEFINE_enum("side", "", ("", "cpu", "device"), "(internal: run as a process)")
 flags.adopt_module_key_flags(given)
 
 

@@ -26,49 +26,49 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "train",
     MODES,
-    "train: train, then run the config's tasks. evaluate: the tasks on a checkpoint."
-    " sample: a PNG grid and samples.npy. describe: parameter counts and operations as JSON."
-    " prepare: fill the data cache. fid_stats: what FID needs of the training images, as .npz."
-    " costs: parameters and times of a finished run, added to its figures.json.",
+    "train: train, then run the config's tasks. evaluate: run the tasks on a checkpoint."
+    " sample: write samples.npy and a PNG grid. describe: print parameter counts and operations as"
+    " JSON. prepare: fill the data cache. fid_stats: write the training images' statistics for FID"
+    " as .npz. costs: add parameters and times of a finished run to its figures.json.",
 )
-_STEP = flags.DEFINE_integer("step", None, "the checkpoint to use [the newest]")
+_STEP = flags.DEFINE_integer("step", None, "step of the checkpoint to use [the newest]")
 _NUM = flags.DEFINE_integer("num", 64, "how many images --mode=sample draws", lower_bound=1)
 _MEMORY_GB = flags.DEFINE_float(
     "memory_gb",
     None,
-    "of a device: --mode=describe says which microbatch fits [16, or the target's]",
+    "memory of a device, for which --mode=describe finds a microbatch [16, or the target's]",
     lower_bound=0.0,
 )
 _TARGET = flags.DEFINE_string(
     "target",
     None,
-    "--mode=describe compiles the update for it: one of"
-    f" {', '.join(accelerators.NAMES)} or a file with a GPU's properties as XLA writes them; with"
-    " :N for N chips of one host, for a TPU also :4x4 and the like for a slice",
+    "accelerator for which --mode=describe compiles the update: one of"
+    f" {', '.join(accelerators.NAMES)}, or a file with a GPU's properties as XLA writes them;"
+    " append :N for N chips of one host, or for a TPU a slice such as :4x4",
 )
 _PROFILE = flags.DEFINE_integer(
     "profile",
     0,
-    "write a trace of so many host calls of training for TensorBoard, the first left out",
+    "number of host calls of training to trace for TensorBoard, starting with the second",
     lower_bound=0,
 )
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     os.environ.get("JAX_COORDINATOR_ADDRESS"),
-    "HOST:PORT of process 0 where several processes train together, or auto to ask SLURM, Open MPI,"
+    "HOST:PORT of process 0 if several processes train together, or auto to ask SLURM, Open MPI,"
     " Kubernetes or the TPU [none, or JAX_COORDINATOR_ADDRESS]",
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "how many they are [ask the launcher]", lower_bound=1
+    "num_processes", None, "number of processes of this run [ask the launcher]", lower_bound=1
 )
 _PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "which of them this is, from 0 on [ask the launcher]", lower_bound=0
+    "process_id", None, "number of this process, from 0 [ask the launcher]", lower_bound=0
 )
 _WAIT_SECONDS = flags.DEFINE_float(
     "wait_seconds",
     distributed.WAIT_SECONDS,
-    "how long to wait for the other processes of a run",
+    "seconds to wait for the other processes of a run",
     lower_bound=1.0,
 )
 flags.adopt_module_key_flags(given)

@@ -20,12 +20,12 @@ from lfbm_jax.reports import ablation
 from lfbm_jax.runs import cli, given, grid, workdir
 
 _GRID = flags.DEFINE_string(
-    "grid", "", "'key=value,value;key=value,...', the x axis of the plot first"
+    "grid", "", "'key=value,value;key=value,...'; the first key is the x axis of the plot"
 )
 _FIGURE = flags.DEFINE_string("figure", "reconstruct.mse", "what to plot: <report>.<figure>")
 # allow_override: another command has a flag of this name, and a process may import both.
 _SEEDS = flags.DEFINE_integer(
-    "seeds", 1, "how many seeds every point is run with", lower_bound=1, allow_override=True
+    "seeds", 1, "number of seeds per point", lower_bound=1, allow_override=True
 )
 flags.adopt_module_key_flags(grid)
 
@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
 def main(config: ml_collections.ConfigDict) -> None:
     if not _GRID.value:
-        raise UserError("--grid is missing: such as --grid='inference.num_steps=10,20,40'")
+        raise UserError("--grid is missing: give one, such as --grid='inference.num_steps=10,20'")
     figure, root = _FIGURE.value, given.workdir("runs/sweep")
     ablation.check(figure, config)
     points = plan(config, parse_grid(_GRID.value, config), _SEEDS.value, root)

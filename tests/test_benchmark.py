@@ -37,7 +37,7 @@ def test_peers_that_cannot_be_measured_are_named(tmp_path, monkeypatch):
         benchmark._check_peer("pytorch", config)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     benchmark._check_peer("pytorch", config)
-    with pytest.raises(UserError, match="has prior 'glow' only, not 'energy'"):
+    with pytest.raises(UserError, match="has only prior 'glow', not 'energy'"):
         benchmark._check_peer("pytorch-compile", experiment("svhn", "lebm"))
 
 

@@ -79,7 +79,7 @@ def test_models_are_compared_and_taken_up_one_by_one(compare, tmp_path):
     del done["config"]["train"]["microbatch_size"]
     path.write_text(json.dumps(done))
     again = compare("prior=gaussian,prior=gaussian+inference=langevin")
-    assert again.stdout.count("done before") == 1
+    assert again.stdout.count("already done") == 1
     results = json.loads((folder / "compare.json").read_text())
     assert list(results) == ["prior=gaussian", "prior=gaussian+inference=langevin"]
     one, other = results.values()

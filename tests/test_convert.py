@@ -224,7 +224,7 @@ def test_strides_come_from_the_config_or_the_rules_of_the_authors():
     # Otherwise the authors' apply.
     assert sizes_after(((4, 8), (4, 1)), svhn)[:2] == (8, 1)
     assert sizes_after(((8, 8), (4, 7), (3, 3)), svhn)[:2] == (16, 3)
-    with pytest.raises(UserError, match="stride of a layer with kernel size 5 is not known"):
+    with pytest.raises(UserError, match="stride of a layer with kernel size 5 is unknown"):
         sizes_after(((4, 8), (5, 3)), svhn)
 
 
@@ -246,7 +246,7 @@ def changed(network, name, value):
 
 
 DAMAGES = {
-    "no network": (lambda c: c.pop("netG"), "has no 'epoch', 'netF' and 'netG'"),
+    "no network": (lambda c: c.pop("netG"), "lacks 'epoch', 'netF' or 'netG'"),
     "array instead": (lambda c: c.update(netF=np.zeros(3)), "netF is not a state dict"),
     "epoch": (lambda c: c.update(epoch=-1), "epoch is -1"),
     "empty": (lambda c: c["netF"].clear(), r"netF has no array named revnet2d_s\.0"),
@@ -303,7 +303,7 @@ def test_configs_and_folders_that_do_not_do(tmp_path):
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="there is a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         convert.convert(tmp_path / "checkpoint.pth", experiment("svhn"), tmp_path / "run")
 
 
@@ -313,7 +313,7 @@ def test_command_line(run_python, tmp_path):
     run = tmp_path / "run"
     command = ["-m", "lfbm_jax.convert", tmp_path / "checkpoint.pth", "--config=configs/svhn.py"]
     done = run_python([*command, f"--workdir={run}"])
-    assert "latent vectors of 6, 3 flow steps of width 5, images of 32 x 32" in done.stdout
+    assert "latent dimension 6, 3 flow steps of width 5, 32 x 32 images" in done.stdout
     assert json.loads((run / "config.json").read_text())["model"]["latent_dim"] == 6
     run_python(["-m", "lfbm_jax.main", "--mode=sample", "--num=3", f"--workdir={run}"])
     assert np.load(run / "samples.npy").shape == (3, 32, 32, 3)

@@ -92,7 +92,7 @@ def test_processes_end_with_their_time_and_so_do_those_they_started(tmp_path):
         "time.sleep(60)\n"
     )
     check = Check(tmp_path, True, time.monotonic() + 2)
-    with pytest.raises(UserError, match="outer: the time was up"):
+    with pytest.raises(UserError, match="outer: out of time"):
         check.run(Command("outer", ["outer", tmp_path / "late"], {"PYTHONPATH": str(tmp_path)}))
     time.sleep(2)
     assert not (tmp_path / "late").exists()

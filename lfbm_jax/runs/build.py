@@ -64,8 +64,8 @@ def model(config: ml_collections.ConfigDict) -> Model:
         )
     if built.inference.keeps_chains and config.data.horizontal_flip:
         raise UserError(
-            "data.horizontal_flip=True: persistent chains belong to one image, not to its mirror"
-            " image too; set it to False"
+            "data.horizontal_flip=True: a persistent chain belongs to an image, not to its mirror"
+            " image; set it to False"
         )
     return built
 
@@ -134,6 +134,6 @@ def _check_evaluation(built: Model) -> None:
     )
     if jax.tree.leaves(used) and used != trained:
         raise UserError(
-            "eval_inference: its network differs from that of inference, whose parameters it gets;"
-            " give both the same name and layers, or evaluate with eval_inference=langevin"
+            "eval_inference: its network differs from the one that inference trains; give both the"
+            " same name and layers, or evaluate with eval_inference=langevin"
         )

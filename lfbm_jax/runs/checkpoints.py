@@ -124,7 +124,7 @@ class Checkpoints:
                 raise
             raise UserError(
                 f"cannot write a checkpoint to {self._directory}: {reason}; free some space or"
-                " choose another --workdir, then run the same command to go on"
+                " choose another --workdir, then run the same command to resume"
             ) from error
 
     def restore(self, template: TrainState, step: int | None = None) -> TrainState | None:
@@ -160,19 +160,19 @@ class Checkpoints:
                 if _may_pass(error):
                     raise UserError(
                         f"checkpoint {candidate} in {self._directory} cannot be read at present"
-                        f" ({_first_line(error)}); nothing was changed, run the same command again"
-                        " once the disk and the memory are in order"
+                        f" ({_first_line(error)}); nothing was changed; check the disk and the"
+                        " memory, then run the same command again"
                     ) from error
                 if not isinstance(error, (*DAMAGE, *MISSING)):
                     raise
                 problem = f"checkpoint {candidate} is damaged ({_first_line(error)})"
                 if step is not None:
                     raise UserError(f"{problem}; choose another --step") from error
-                print(f"warning: {problem}; trying the one before", flush=True)
+                print(f"warning: {problem}; trying the previous one", flush=True)
         if candidates:
             raise UserError(
                 f"none of the checkpoints in {self._directory} can be read;"
-                " move that folder away to start anew"
+                " move this folder away to start anew"
             )
         return None
 
@@ -234,7 +234,7 @@ class Checkpoints:
             raise UserError(
                 f"{where} has another layout: {name} is {found.get(name, 'absent')} there,"
                 f" {wanted.get(name, 'absent')} here; use the config and the release of lfbm_jax"
-                " that it was made with, or another --workdir"
+                " that made the checkpoint, or another --workdir"
             )
         if "chains" in items:
             if "chains" not in metadata:
@@ -247,7 +247,7 @@ class Checkpoints:
             if found != wanted:
                 raise UserError(
                     f"{where} has persistent chains of {found} training images, but the data has"
-                    f" {wanted}; use the data it was made with or another --workdir"
+                    f" {wanted}; use the data of the first run or another --workdir"
                 )
         return {name: metadata[name].tree for name in items}
 

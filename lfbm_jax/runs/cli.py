@@ -97,7 +97,7 @@ def run(
     except KeyboardInterrupt:
         sys.exit(130)
     except MemoryError as error:
-        fail(f"the memory does not suffice: {error}" if str(error) else "the memory is full")
+        fail(f"out of memory: {error}" if str(error) else "out of memory")
     except OSError as error:
         if error.errno is None:
             raise

@@ -81,7 +81,7 @@ def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): move it elsewhere, run again") from error
+        raise UserError(f"{path} is damaged ({error!r}): move it away and run again") from error
     return found if workdir.upgraded(own, folder) == workdir.plain(config) else None
 
 
@@ -139,7 +139,7 @@ def add_costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[s
     """
     found = figures(config, folder) if distributed.is_first() else {}
     if found is None:
-        raise UserError(f"--workdir={folder}: no run is done there with this config; train first")
+        raise UserError(f"--workdir={folder}: no finished run of this config; train first")
     trained = restored(config, folder)
     batch = config.train.batch_size
     images = _prepared(config).train.spread(batch)

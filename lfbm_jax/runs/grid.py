@@ -111,7 +111,7 @@ def complete(
         return
     for run in runs:
         if run.figures() is not None:
-            print(f"done before: {run.folder}", flush=True)
+            print(f"already done: {run.folder}", flush=True)
     failed = _carry_out(to_do, "train", jobs)
     done = [run for run in runs if run.figures() is not None]
     if with_costs:
@@ -153,7 +153,7 @@ def _check(runs: Sequence[Run], in_this_process: bool) -> None:
             raise UserError(f"run {run.name} is listed twice")
         folders.add(run.folder)
         if in_this_process and run.config.deterministic and not cli.is_deterministic():
-            raise UserError(f"run {run.name}: deterministic=True needs a process: use --jobs=1")
+            raise UserError(f"run {run.name}: deterministic=True needs a new process: use --jobs=1")
 
 
 def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
@@ -195,7 +195,7 @@ def _in_processes(runs: list[Run], mode: str, devices: list[str | None]) -> dict
                 run, device = running.pop(process)
                 free.append(device)
                 if process.returncode:
-                    failed[run.name] = f"{run.folder / 'log.txt'} says why"
+                    failed[run.name] = f"see {run.folder / 'log.txt'}"
                 bar.update()
             time.sleep(POLL_SECONDS)
     finally:

@@ -73,7 +73,7 @@ def read_run(folder: pathlib.Path) -> Run:
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}): run --mode=evaluate again") from error
         if not (isinstance(report, dict) and {"task", "step", "figures", "setup"} <= report.keys()):
-            raise UserError(f"{path} is no report of this package: move it elsewhere")
+            raise UserError(f"{path} is not a report of this package: move it away")
         reports[path.stem] = report
     return Run(folder, read_config(folder), reports)
 

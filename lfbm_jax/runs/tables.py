@@ -61,7 +61,7 @@ def table_2(runs: list[Run]) -> list[str]:
 def table_3(runs: list[Run]) -> list[str]:
     """Inpainting of a centred hole."""
     lines = ["## Table 3: inpainting", ""]
-    lines += ["The paper's stand as printed; its columns may be swapped.", ""]
+    lines += ["The paper's numbers are as printed; its columns may be swapped.", ""]
     for data, found in _by_data(_complete(runs), ("CelebA",), ("inpaint",)):
         cells = []
         if data == "CelebA":
@@ -157,7 +157,7 @@ def tables_5_and_6(runs: list[Run]) -> list[str]:
 def table_11(runs: list[Run]) -> list[str]:
     """Times to train and to synthesise, which are comparable only on the same device."""
     lines = ["## Table 11: time to train and to synthesise", ""]
-    lines += ["The device is the one that wrote the report of the samples.", ""]
+    lines += ["The device is the one named in the run's first report.", ""]
     runs = [recorded.with_times(run) for run in runs if not run.config["data"]["mask"]]
     hidden = ("time timed_on", "train.batch_size", "task.generate.batch_size")
     header = ["method", "device", "batch", "minutes per epoch", "images synthesised at a time",

@@ -55,7 +55,7 @@ def lock(workdir: pathlib.Path) -> TextIO:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-        print(f"warning: {workdir} cannot be locked; start no second run there", flush=True)
+        print(f"warning: {workdir} cannot be locked; do not start a second run there", flush=True)
     return file
 
 
@@ -72,7 +72,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         if difference:
             raise UserError(
                 f"--workdir={workdir} was made with another config: {'; '.join(difference)};"
-                " choose another --workdir, or give the config it was made with"
+                " choose another --workdir, or use the config that made it"
             )
     elif (workdir / "checkpoints").exists():
         raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
@@ -123,7 +123,7 @@ def _blaming(workdir: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir} cannot be written ({error.strerror}): mend that or choose another"
+            f"--workdir={workdir} cannot be written ({error.strerror}): fix this or choose another"
         ) from error
 
 

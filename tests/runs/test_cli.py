@@ -152,4 +152,4 @@ def test_full_memory_is_one_line(message, capsys):
         cli.run(main, None, ["program"])
     assert ended.value.code == cli.USAGE_ERROR
     err = capsys.readouterr().err
-    assert err.startswith("error: the memory") and message in err and err.count("\n") == 1
+    assert err.startswith("error: out of memory") and message in err and err.count("\n") == 1

@@ -103,7 +103,7 @@ def test_costs_are_added_to_the_figures(run):
     assert all(0 < value < math.inf for value in added.values())
     other = config.copy_and_resolve_references()
     other.seed = 1
-    with pytest.raises(UserError, match="no run is done there"):
+    with pytest.raises(UserError, match="no finished run of this config"):
         experiment.add_costs(other, folder)
 
 

@@ -112,11 +112,12 @@ def test_a_failed_run_stops_no_other_and_only_it_is_done_again(jobs, runs, does,
     does["b"] = "fail" if jobs else FloatingPointError("train/mse is nan at step 7")
     assert complete(runs, f"--jobs={jobs}") == (1, ["a", "c", "d"])
     out = capsys.readouterr().out
-    assert f"failed: b: {runs[1].folder / 'log.txt' if jobs else 'train/mse is nan'}" in out
+    reason = f"see {runs[1].folder / 'log.txt'}" if jobs else "train/mse is nan"
+    assert f"failed: b: {reason}" in out
     written = {run.name: run.folder.stat().st_mtime_ns for run in runs if run.name != "b"}
     del does["b"]
     assert complete(runs, f"--jobs={jobs}") == (0, [*NAMES])
-    assert capsys.readouterr().out.count("done before") == 3
+    assert capsys.readouterr().out.count("already done") == 3
     assert written == {n: (runs[0].folder.parent / n).stat().st_mtime_ns for n in written}
     assert complete(runs, f"--jobs={jobs}") == (0, [*NAMES])
 
@@ -232,7 +233,7 @@ def test_devices_need_as_many_jobs_and_determinism_a_process(runs, does, capsys)
         assert "--devices=0,1: give --jobs from 1 to 2" in capsys.readouterr().err
     runs[0].config.deterministic = True
     assert complete(runs) == (2, [])
-    assert "run a: deterministic=True needs a process: use --jobs=1" in capsys.readouterr().err
+    assert "run a: deterministic=True needs a new process: use --jobs=1" in capsys.readouterr().err
     assert complete(runs, "--jobs=1") == (0, [*NAMES])
 
 

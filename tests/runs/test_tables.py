@@ -353,7 +353,7 @@ def test_what_cannot_be_read_below_a_folder_is_named_and_left_out(tmp_path):
     (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     text = tables.write([tmp_path], tmp_path / "tables.md").read_text()
     left_out = text[text.index("Left out:") :]
-    for name, said in (("torn", "reconstruct.json is damaged"), ("mixed", "notes.json is no rep"),
+    for name, said in (("torn", "reconstruct.json is damaged"), ("mixed", "notes.json is not a"),
                        ("other", "not the config of a run")):
         (line,) = [line for line in left_out.splitlines() if f"- {tmp_path / name}" in line]
         assert said in line
