@@ -141,7 +141,7 @@ class _Images:
             )
         if not self.names:
             raise UserError(f"{self.place} has no images ({', '.join(IMAGES)}), but"
-                            f" {_counted(self.left_out) or 'nothing'}: name what has them")
+                            f" {_counted(self.left_out) or 'nothing'}: name one with images")
         tree = _Tree(self.names)
         used = {name for name, split in zip(self.names, tree.splits, strict=True)
                 if split != UNUSED}

@@ -171,9 +171,9 @@ def noticing_losses() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         print(
-            f"error: process {jax.process_index()} of {jax.process_count()} can work no longer with"
+            f"error: process {jax.process_index()} of {jax.process_count()} can no longer work with"
             f" the others ({str(error).splitlines()[0]}): one has ended, see its own output; start"
-            " all of them again to go on from the newest checkpoint",
+            " all of them again to resume from the newest checkpoint",
             file=sys.stderr,
             flush=True,
         )

@@ -62,8 +62,8 @@ def _receive(port: int, others: list[int], deadline: float) -> list[int]:
             listener = stack.enter_context(socket.create_server(("", port), reuse_port=False))
         except OSError as error:
             raise UserError(
-                f"--coordinator: port {port} of process 0 cannot be listened at"
-                f" ({error.strerror}); choose another one"
+                f"--coordinator: process 0 cannot listen at port {port} ({error.strerror}); choose"
+                " another port"
             ) from error
         while len(came) < len(others) and time.monotonic() < deadline:
             listener.settimeout(max(0.01, deadline - time.monotonic()))

@@ -129,7 +129,7 @@ def _held_out(data: Cache, config: ml_collections.ConfigDict) -> tuple[np.ndarra
     if anomaly.all() or not anomaly.any():
         raise UserError(
             f"task anomaly: {anomaly.sum()} of the {len(images)} scored images are of"
-            f" data.exclude_labels={tuple(config.data.exclude_labels)}: it takes both kinds, raise"
+            f" data.exclude_labels={tuple(config.data.exclude_labels)}: give both kinds; raise"
             " task.anomaly.num_images or set data.pooled_train_share"
         )
     return images, anomaly

@@ -68,7 +68,7 @@ def latents(z: Any, latent_dim: int) -> np.ndarray:
     if z.ndim != 2 or z.shape[1] != latent_dim or not len(z):
         raise UserError(f"latent vectors of shape {z.shape}: the model's are (N, {latent_dim})")
     if not np.issubdtype(z.dtype, np.number) or not np.isfinite(z).all():
-        raise UserError("latent vectors with NaN or infinity, or of no number type")
+        raise UserError("latent vectors with NaN or infinity, or not of a numeric type")
     return z.astype(jnp.result_type(float))
 
 

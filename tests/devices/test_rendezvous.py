@@ -46,5 +46,5 @@ def test_strangers_do_not_disturb_and_the_port_is_free_afterwards():
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0), reuse_port=False) as other:
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} of process 0 .*in use"):
+        with pytest.raises(UserError, match=f"process 0 cannot listen at port {port} .*in use"):
             rendezvous.meet(f"127.0.0.1:{port}", 2, 0, 1.0)
