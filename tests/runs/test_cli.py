@@ -14,6 +14,7 @@ COMMANDS = sorted(
     if "__main__" in path.read_text(encoding="utf-8")
 )
 ARGUMENTS = {"convert": ["checkpoint.pth"], "tables": ["runs"]}
+WITHOUT_CONFIG = {"tables", "gpu_check"}
 # Runs each command, with its main function replaced by one that prints how it was set up.
 EACH_COMMAND = """
 import json, os, runpy, sys
@@ -54,7 +55,7 @@ def begin(run_python, tmp_path):
         script = tmp_path / "each_command.py"
         script.write_text(EACH_COMMAND)
         words = [
-            [name, *ARGUMENTS.get(name, []), *(flags if name != "tables" else [])]
+            [name, *ARGUMENTS.get(name, []), *(flags if name not in WITHOUT_CONFIG else [])]
             for name in COMMANDS
         ]
         done = run_python([script, json.dumps(words)], env={"JAX_COMPILATION_CACHE_DIR": None})
@@ -65,19 +66,20 @@ def begin(run_python, tmp_path):
 
 def test_every_command_begins_alike(begin):
     """Precision, determinism and the compilation cache are set before a command's main runs."""
-    assert {"main", "compare", "anomaly", "sweep", "benchmark", "convert", "tables"} == {*COMMANDS}
+    with_config = {"main", "compare", "anomaly", "sweep", "benchmark", "convert"}
+    assert with_config | WITHOUT_CONFIG == {*COMMANDS}
     lines, _ = begin("--config=configs/digits.py:smoke", "--config.deterministic=True")
     for name, found, status in zip(COMMANDS, lines[::2], lines[1::2], strict=True):
         assert status == 0, name
         assert found["arguments"] == ARGUMENTS.get(name, []), name
         assert found["precision"] == "highest", name
         assert found["cache"].endswith("lfbm_jax/xla"), name
-        assert found["deterministic"] == (name != "tables"), name
+        assert found["deterministic"] == (name not in WITHOUT_CONFIG), name
 
 
 def test_every_command_checks_its_config(begin):
     lines, errors = begin("--config=configs/digits.py:smoke", "--config.precision=float23")
-    with_config = [name for name in COMMANDS if name != "tables"]
+    with_config = [name for name in COMMANDS if name not in WITHOUT_CONFIG]
     assert [line for line in lines if isinstance(line, int)].count(2) == len(with_config)
     assert errors.count("error: precision='float23': did you mean 'float32'?\n") == len(with_config)
 
