@@ -74,6 +74,13 @@ def _fixed_seeds():
     np.random.seed(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_the_file():
+    """Frees what a file's tests compiled, which no other file uses and adds up to gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 class BlockedSocketError(RuntimeError):
     """A test tried to reach beyond this machine."""
 
