@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lfbm_jax.runs import configuration
+from lfbm_jax.runs import build, configuration
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
@@ -56,3 +56,27 @@ def invented(init, seed=0, scale=0.2):
         return jnp.asarray(values, leaf.dtype)
 
     return jax.tree.map(invent, jax.eval_shape(init, jax.random.key(0)))
+
+
+def modules(section):
+    """The names of the modules that hold such a part: all modules of the folder but `base`."""
+    return build.names(build.SECTIONS[section][0])
+
+
+def build_part(section, name, latent_dim=5):
+    """Builds the part called `name` in a small model."""
+    config = small_config()
+    config.model.latent_dim = latent_dim
+    if config[section].name != name:
+        config[section] = build.defaults(section, name)
+        if section == "inference" and "layers" in config[section]:
+            config[section].layers = ENCODER_LAYERS
+            config[section].noise = config.objective.name != "rae"
+    if section == "objective" and name == "rae":
+        encoder = build.defaults("inference", "encoder")
+        config.inference = encoder | {"layers": ENCODER_LAYERS, "noise": False}
+    return vars(build.model(config))[section]
+
+
+SECTIONS = ("prior", "generator", "inference", "objective")
+EVERY_PART = [(section, name) for section in SECTIONS for name in modules(section)]

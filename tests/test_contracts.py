@@ -1,49 +1,32 @@
-"""Contracts of every prior, generator, inference method and objective; new modules are included.
+"""What every prior, generator, inference method and objective does; new modules are included.
 
 A module is built as users build it: named in a config, with its default settings. `small_config`
 shrinks the settings of the default modules.
 """
-
-import dataclasses
-import importlib
-import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax.data import sources
 from lfbm_jax.images.pixels import occlude
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.layers.flows import Flow
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives.base import Keys
 from lfbm_jax.runs import build
-from tests.builders import ENCODER_LAYERS, invented, perturbed, small_config
+from tests.builders import (
+    ENCODER_LAYERS,
+    EVERY_PART,
+    build_part,
+    invented,
+    modules,
+    perturbed,
+    small_config,
+)
 from tests.linear_gaussian import linear_model
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
-
-
-def modules(section):
-    """The names of the modules that hold such a part: all modules of the folder but `base`."""
-    return build.names(build.SECTIONS[section][0])
-
-
-def build_part(section, name, latent_dim=5):
-    """Builds the part called `name` in a small model."""
-    config = small_config()
-    config.model.latent_dim = latent_dim
-    if config[section].name != name:
-        config[section] = build.defaults(section, name)
-        if section == "inference" and "layers" in config[section]:
-            config[section].layers = ENCODER_LAYERS
-            config[section].noise = config.objective.name != "rae"
-    if section == "objective" and name == "rae":
-        encoder = build.defaults("inference", "encoder")
-        config.inference = encoder | {"layers": ENCODER_LAYERS, "noise": False}
-    return vars(build.model(config))[section]
 
 
 def each(section):
@@ -63,55 +46,6 @@ def dtypes(tree):
 def close(found, expected, dtype):
     tolerance = TOLERANCE[dtype.name]
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
-
-
-SECTIONS = ("prior", "generator", "inference", "objective")
-EVERY_PART = [(section, name) for section in SECTIONS for name in modules(section)]
-
-
-def test_the_known_modules_are_found():
-    """Without modules the tests below would test nothing."""
-    assert {"gaussian", "glow", "mixture", "second_stage", "layered"} <= set(modules("prior"))
-    assert "convnet" in modules("generator")
-    assert {"langevin", "encoder", "sri"} <= set(modules("inference"))
-    assert {"variational", "rae"} <= set(modules("objective"))
-
-
-@pytest.mark.parametrize(("section", "name"), EVERY_PART)
-def test_a_part_offers_what_its_contract_names_and_nothing_else(section, name):
-    """A misspelt capability would be one more public name, which nothing reads."""
-    folder, class_name = build.SECTIONS[section]
-    contract = vars(importlib.import_module(f"lfbm_jax.{folder}.base"))[class_name]
-    part = build.part_class(section, name)
-    assert issubclass(part, contract) and dataclasses.is_dataclass(part)
-    own = {member for member in dir(part) if not member.startswith("_")}
-    settings = {field.name for field in dataclasses.fields(part)}
-    extra = own - set(dir(contract)) - settings
-    assert extra <= BEYOND_THE_CONTRACT.get((section, name), set())
-
-
-# Public names of parts that are not in their contract, because their own tests need them.
-BEYOND_THE_CONTRACT = {
-    ("inference", "encoder"): {"moments"},
-    ("inference", "iaf"): {"moments", "step", "autoregressive"},
-    ("inference", "sri"): {"bound"},
-}
-
-
-@pytest.mark.parametrize(("section", "name"), EVERY_PART)
-def test_a_part_is_a_value(section, name):
-    """Two parts with equal settings are equal, so they share an entry in a compilation cache."""
-    one, other = build_part(section, name), build_part(section, name)
-    assert one == other and hash(one) == hash(other)
-
-
-@pytest.mark.parametrize(("section", "name"), EVERY_PART)
-def test_smoke_settings_are_settings(section, name):
-    settings = build.defaults(section, name)
-    if "layers" in settings:
-        settings["layers"] = ((512, 4, 2, 1), (1, 4, 2, 1))
-    smoke = build.part_class(section, name).smoke_settings(settings)
-    assert smoke.keys() == settings.keys()
 
 
 # The initial parameters of these parts are fixed.
@@ -306,88 +240,6 @@ def test_inference(name, dtype):
     assert np.max(np.abs(same_key[0] - same_key[2])) > 1e-2
 
 
-# Every public method of every part is called below. A new method fails until its arguments are
-# added here. Its results need a test of their own.
-
-GROUPS = {"prior": "alpha", "generator": "beta", "inference": "phi"}
-
-
-def public(part):
-    """The names of the public methods and properties of a part, without its settings and flags."""
-    fields = {field.name for field in dataclasses.fields(part)}
-    flags = (bool, int)
-    return {
-        name
-        for name in dir(type(part))
-        if not name.startswith("_")
-        and name not in fields
-        and not isinstance(getattr(type(part), name), flags)
-    }
-
-
-def call_everything(model, kind, settings):
-    """Calls all public members of a model's part; returns {name: result}."""
-    part, key = vars(model)[kind], jax.random.key(0)
-    parameters = jax.jit(model.init)(key)
-    prepared = model.prepare(parameters)
-    dim = len(model.prior.sample(prepared.alpha, key))
-    z, image = jnp.linspace(-1, 1, dim), jnp.zeros(model.generator.image_shape)
-    example = Example(image, jnp.zeros((), int), jnp.ones(()))
-    examples = jax.tree.map(lambda leaf: leaf[None], example)
-    several = np.random.default_rng(0).normal(size=(40, dim)).astype(np.float32)
-    log_joint = model.log_joint(prepared, image)
-    flow = jax.tree.map(lambda leaf: leaf[0], (parameters.phi or {}).get("flow", {}))
-    group, raw = (tree._asdict()[GROUPS[kind]] for tree in (prepared, parameters))
-    arguments = {
-        "init": (key,),
-        "prepare": (raw,),
-        "log_prob": (group, z),
-        "sample": (group, key),
-        "loss": (group, key, z),
-        "forward": (group, z),
-        "inverse": (group, z),
-        "fit": (raw, lambda epoch: several, 0),
-        "is_fitted": (raw,),
-        "generator_dim": None,
-        "is_deterministic_network": None,
-        "smoke_settings": (settings,),
-        "reference_counts": (),
-        "apply": (group, z),
-        "flops": (),
-        "image_shape": None,
-        "infer": (group, key, example, log_joint),
-        "moments": (group, image),
-        "step": (flow, z),
-        "autoregressive": (flow, z),
-        "bound": (0.1, key, log_joint),
-        "tuner": (model,),
-    }
-    unfitted = kind == "prior" and not part.fitted_afterwards
-    found = {}
-    for method in public(part) - ({"fit"} if unfitted else set()):
-        assert method in arguments, f"{type(part).__module__}: no contract test calls {method}"
-        value = getattr(part, method)
-        found[method] = value if arguments[method] is None else value(*arguments[method])
-        if method == "tuner" and found[method]:
-            found[method] = found[method](parameters, examples)
-        if method != "smoke_settings":
-            for leaf in jax.tree.leaves(found[method]):
-                assert np.isfinite(leaf).all(), method
-    return found
-
-
-@pytest.mark.parametrize(("section", "name"), EVERY_PART)
-def test_every_public_method_of_a_part_is_called(section, name):
-    if section == "objective":
-        pytest.skip("all of it is called by test_objective")
-    config = small_config()
-    if config[section].name != name:
-        config[section] = build.defaults(section, name)
-        if section == "inference" and "layers" in config[section]:
-            config[section].layers = ENCODER_LAYERS
-    assert "init" in call_everything(build.model(config), section, config[section].to_dict())
-
-
 @each("objective")
 @pytest.mark.parametrize("masked", [False, True])
 def test_objective(name, masked):
@@ -425,28 +277,3 @@ def test_objective(name, masked):
     assert [loss.value for loss in elsewhere] != [loss.value for loss in found]
 
 
-def public_functions(module):
-    return {
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_"
-    }
-
-
-@pytest.mark.parametrize("name", build.names("tasks"))
-def test_a_task_offers_what_its_contract_names_and_nothing_else(name):
-    """A misspelt `monitor` would be one more public function, which nothing calls."""
-    module = build.find("tasks", name, "tasks")
-    own = {"chain_densities"} if name == "posterior_gap" else set()  # Its own test needs it.
-    assert {"run"} <= public_functions(module) <= {"run", "check", "monitor"} | own
-    task = build.task(name)
-    assert task.smoke.keys() <= task.settings.keys()
-    for function in ("run", "check", "monitor"):
-        expected = 4 if function == "run" else 1 if function == "check" else 3
-        assert len(inspect.signature(task._asdict()[function]).parameters) == expected
-
-
-@pytest.mark.parametrize("name", sources())
-def test_a_data_source_has_one_door(name):
-    module = importlib.import_module(f"lfbm_jax.data.{name}")
-    assert list(inspect.signature(module.prepare).parameters) == ["data"]

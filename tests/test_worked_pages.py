@@ -20,8 +20,8 @@ from lfbm_jax.objectives import variational
 from lfbm_jax.objectives.base import Keys
 from lfbm_jax.runs import build, configuration, evaluate
 from lfbm_jax.runs.workdir import flat
-from tests import test_contracts, trial
-from tests.builders import ROOT, experiment, perturbed
+from tests import test_contracts, test_offered, trial
+from tests.builders import ROOT, build_part, experiment, perturbed
 from tests.linear_gaussian import linear_model, posterior
 
 README = (ROOT / "lfbm_jax" / "README.md").read_text(encoding="utf-8")
@@ -113,15 +113,15 @@ def test_the_command_sets_what_a_config_has(kind, add):
 @pytest.mark.parametrize("section", PARTS)
 def test_a_part_keeps_the_contract(section, add):
     name = add(section).name
-    test_contracts.test_a_part_offers_what_its_contract_names_and_nothing_else(section, name)
-    test_contracts.test_a_part_is_a_value(section, name)
-    test_contracts.test_smoke_settings_are_settings(section, name)
+    test_offered.test_a_part_offers_what_its_contract_names_and_nothing_else(section, name)
+    test_offered.test_a_part_is_a_value(section, name)
+    test_offered.test_smoke_settings_are_settings(section, name)
     if section == "objective":
         for masked in (False, True):
             test_contracts.test_objective(name, masked)
         return
     test_contracts.test_init_is_a_function_of_its_key_in_the_default_type(section, name)
-    test_contracts.test_every_public_method_of_a_part_is_called(section, name)
+    test_offered.test_every_public_method_of_a_part_is_called(section, name)
     test = {
         "prior": test_contracts.test_prior,
         "generator": test_contracts.test_generator,
@@ -148,7 +148,7 @@ def test_the_generator_is_its_formula_with_its_slopes(add):
     name = add("generator").name
     test_contracts.test_generator_gradients_are_its_slopes(name)
     test_contracts.test_generator_counts_its_operations(name)
-    generator = test_contracts.build_part("generator", name)
+    generator = build_part("generator", name)
     beta = perturbed(generator.init(jax.random.key(0)))
     first, last = (
         {k: np.asarray(v, float) for k, v in layer.items()}

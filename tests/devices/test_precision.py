@@ -13,8 +13,7 @@ from lfbm_jax.model import Example
 from lfbm_jax.runs import build, cli
 from lfbm_jax.trained.interpolation import between
 from lfbm_jax.trained.programs import Programs
-from tests.builders import ENCODER_LAYERS, experiment, invented, small_config
-from tests.test_contracts import modules
+from tests.builders import ENCODER_LAYERS, experiment, invented, modules, small_config
 
 STEPS, CHAINS = 20, 32
 
