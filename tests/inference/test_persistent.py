@@ -14,6 +14,7 @@ from lfbm_jax.images.batches import Batches
 from lfbm_jax.images.cache import Split
 from lfbm_jax.inference.persistent import Inference
 from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.learning import chains
 from lfbm_jax.runs import build
 from lfbm_jax.runs.checkpoints import Checkpoints
 from tests.builders import experiment, small_config
@@ -127,7 +128,7 @@ def test_one_device_and_three_agree(run_python):
 def test_mirror_images_have_no_chain_of_their_own():
     config = experiment("digits", "persistent")
     config.data.horizontal_flip = True
-    with pytest.raises(UserError, match=r"^data\.horizontal_flip=True: persistent chains"):
+    with pytest.raises(UserError, match=r"^data\.horizontal_flip=True: a persistent chain"):
         build.model(config)
     config.data.horizontal_flip = False
     assert build.model(config).inference.keeps_chains
@@ -139,3 +140,11 @@ def test_mirror_images_have_no_chain_of_their_own():
 def test_other_inference_keeps_nothing():
     config = small_config()
     assert learning.init_state(config, build.model(config), 9).chains is None
+
+
+def test_an_update_that_infers_no_z_leaves_the_chains():
+    """That of a critic, say."""
+    state = initial()
+    batch = jax.tree.map(lambda leaf: leaf[0, 0], BATCHES(0, 1))
+    assert chains.keep(state.chains, batch, None) is state.chains
+    assert chains.keep(None, batch, jnp.ones((1, 4, 5))) is None

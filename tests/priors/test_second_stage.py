@@ -32,3 +32,10 @@ def test_second_stage_learns_the_latents_it_is_fitted_to():
     sample = jax.jit(jax.vmap(prior.sample, (None, 0)))
     before, after = (np.asarray(sample(a, keys), float) for a in (alpha, fitted))
     assert squared_mmd(after, z[:1000]) < 5e-3 < 5e-2 < squared_mmd(before, z[:1000])
+
+
+def test_the_decoder_has_two_hidden_layers_and_an_output_that_sees_its_input():
+    """Of width 7, for z of 3 entries: weights 3 to 7, 7 to 7, and 7 + 3 to 3, with biases."""
+    alpha = second_stage.Prior(3, hidden_width=7).init(jax.random.key(0))
+    shapes = sorted(leaf.shape for leaf in jax.tree.leaves(alpha["decoder"]))
+    assert shapes == [(3,), (3, 7), (7,), (7,), (7, 7), (10, 3)]
