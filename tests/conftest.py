@@ -5,6 +5,8 @@ write goes to temporary folders. XLA's compiled programs are kept for the sessio
 the subprocesses, so that a program is compiled once however often a test starts anew.
 """
 
+import contextlib
+import ctypes
 import ipaddress
 import os
 import random
@@ -75,10 +77,12 @@ def _fixed_seeds():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _programs_of_the_file():
-    """Frees what a file's tests compiled, which no other file uses and adds up to gigabytes."""
+def _memory_of_the_file():
+    """Gives back the memory of a file's compiled programs, gigabytes over a whole run."""
     yield
     jax.clear_caches()
+    with contextlib.suppress(OSError, AttributeError):  # Where the C library is not GNU's.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class BlockedSocketError(RuntimeError):
