@@ -1,17 +1,17 @@
 """Reads pickles of containers, numbers, text and NumPy arrays without running anything in them.
 
-A pickle can name any Python function to be called. Here only the few functions that rebuild arrays
-are allowed, and this module replaces them by its own. Pickles from Python 2 work too; their text
-is read as bytes.
+Only the few functions that rebuild arrays are allowed, and this module replaces them by its own
+(see `restricted_pickle`). Pickles from Python 2 work too; their text is read as bytes.
 """
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import restricted_pickle
+from lfbm_jax.files.restricted_pickle import NotAllowedError
 
 KINDS = "biufc"  # the allowed kinds of dtype: numbers only
 
@@ -28,16 +28,12 @@ def read(path: Path) -> Any:
             return _arrays(_Unpickler(file, encoding="bytes").load())
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); try again") from error
-    except _NotAllowedError as error:
+    except NotAllowedError as error:
         raise UserError(f"{path} asks for {error} to be called, which is not done: fetch the"
                         " original file") from error
     except Exception as error:  # Damaged pickles raise all sorts.
         raise UserError(f"{path} is not a whole pickle ({type(error).__name__}: {error}): fetch it"
                         " again") from error
-
-
-class _NotAllowedError(Exception):
-    """The message names what the file wanted to call."""
 
 
 class _DType:
@@ -46,7 +42,7 @@ class _DType:
     def __init__(self, code: str | bytes, *_: Any):
         self.dtype = np.dtype(_text(code))
         if self.dtype.kind not in KINDS:
-            raise _NotAllowedError(f"an array of {self.dtype}")
+            raise NotAllowedError(f"an array of {self.dtype}")
 
     def __setstate__(self, state: tuple) -> None:
         order = _text(state[1])
@@ -64,13 +60,6 @@ class _Array:
         _, shape, kind, fortran, content = state
         flat = np.frombuffer(content, kind.dtype)
         self.array = flat.reshape(shape, order="F" if fortran else "C")
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise _NotAllowedError(f"{module}.{name}")
-        return _ALLOWED[module, name]
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -100,11 +89,12 @@ def _arrays(tree: Any) -> Any:
     return tree
 
 
-_ALLOWED = {
-    ("numpy", "dtype"): _DType,
-    ("numpy", "ndarray"): _Array,
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): _no_bytes,
-}
+class _Unpickler(restricted_pickle.Unpickler):
+    allowed = {
+        ("numpy", "dtype"): _DType,
+        ("numpy", "ndarray"): _Array,
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+        ("_codecs", "encode"): _encode,
+        ("__builtin__", "bytes"): _no_bytes,
+    }

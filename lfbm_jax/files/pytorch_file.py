@@ -2,15 +2,14 @@
 
 Such a file is a pickle whose tensors refer to storages, flat arrays stored beside it. Since PyTorch
 1.6 the pickle and the storages are members of a zip archive; before, they followed each other in
-one file. A pickle can ask for any Python function to be called. Here it may only ask for the few
-that rebuild tensors, and it gets our own versions of these.
+one file. Only the few functions that rebuild tensors are allowed, and this module replaces them by
+its own (see `restricted_pickle`).
 """
 
 import collections
 import io
 import math
 import pathlib
-import pickle
 import sys
 import zipfile
 from collections.abc import Callable
@@ -20,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import restricted_pickle
+from lfbm_jax.files.restricted_pickle import NotAllowedError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file in the old format
 NUM_LEGACY_HEADERS = 2  # after the magic: the protocol version, the sizes of C types
@@ -54,7 +55,7 @@ def read(path: str | pathlib.Path) -> Any:
             return _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except _NotAllowedError as error:
+    except NotAllowedError as error:
         raise UserError(
             f"{path} asks for {error} to be called, which is not done; save the state dicts alone"
         ) from error
@@ -63,10 +64,6 @@ def read(path: str | pathlib.Path) -> Any:
             f"{path} is not a whole file of torch.save"
             f" ({type(error).__name__}: {error}); get it anew"
         ) from error
-
-
-class _NotAllowedError(Exception):
-    """The pickle asks for a function that is not allowed; the text names it."""
 
 
 def _read_zip(file: BinaryIO) -> Any:
@@ -119,35 +116,6 @@ def _read_legacy(file: BinaryIO) -> Any:
     return content
 
 
-class _Unpickler(pickle.Unpickler):
-    """Unpickles containers, numbers and tensors.
-
-    Args:
-        file: a file, positioned at the start of the pickle.
-        load: a function (dtype, key, size) -> the storage, a flat array.
-    """
-
-    def __init__(self, file: BinaryIO, load: Callable[[np.dtype, str, int], np.ndarray]):
-        super().__init__(file)
-        self._load = load
-        self._storages: dict[str, np.ndarray] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in STORAGES:
-            return np.dtype(STORAGES[name])
-        if (module, name) not in _ALLOWED:
-            raise _NotAllowedError(f"{module}.{name}")
-        return _ALLOWED[module, name]
-
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, dtype, key, _, size, *view = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
-            raise ValueError(f"it refers to {pid!r}")
-        if key not in self._storages:
-            self._storages[key] = self._load(dtype, key, size)
-        return self._storages[key]
-
-
 def _tensor(
     storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
 ) -> np.ndarray:
@@ -165,9 +133,31 @@ def _parameter(tensor: np.ndarray, *_: Any) -> np.ndarray:
     return tensor
 
 
-_ALLOWED = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-}
+class _Unpickler(restricted_pickle.Unpickler):
+    """Unpickles containers, numbers and tensors.
+
+    Args:
+        file: a file, positioned at the start of the pickle.
+        load: a function (dtype, key, size) -> the storage, a flat array.
+    """
+
+    allowed = {
+        **{("torch", name): np.dtype(kind) for name, kind in STORAGES.items()},
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_parameter"): _parameter,
+    }
+
+    def __init__(self, file: BinaryIO, load: Callable[[np.dtype, str, int], np.ndarray]):
+        super().__init__(file)
+        self._load = load
+        self._storages: dict[str, np.ndarray] = {}
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, dtype, key, _, size, *view = pid
+        if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
+            raise ValueError(f"it refers to {pid!r}")
+        if key not in self._storages:
+            self._storages[key] = self._load(dtype, key, size)
+        return self._storages[key]
