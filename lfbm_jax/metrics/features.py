@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from lfbm_jax.devices import sharding
 from lfbm_jax.files import atomic
+from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import to_uint8, to_unit_range
 from lfbm_jax.metrics.frechet import Gaussian, Moments
 
@@ -76,18 +77,24 @@ class Summary(NamedTuple):
     num_images: int
 
     @classmethod
-    def of(cls, extractor: Extractor, chunks: Iterable[np.ndarray], total: int) -> "Summary":
-        """Summarises `total` images that come in chunks [N, H, W, C]."""
+    def of(cls, extractor: Extractor, pieces: Iterable[np.ndarray], total: int) -> "Summary":
+        """Summarises `total` images that come in pieces [N, H, W, C]."""
         moments, kept, seen = Moments(extractor.size), [], 0
         every = -(-total // KEPT)
         with tqdm(total=total, desc="features", unit="image", delay=3, leave=False) as bar:
-            for chunk in chunks:
-                for features in extractor(chunk):
+            for piece in pieces:
+                for features in extractor(piece):
                     moments.add(features)
                     kept.append(features[-seen % every :: every])
                     seen += len(features)
                     bar.update(len(features))
         return cls(moments.gaussian(), np.concatenate(kept).astype(np.float32), seen)
+
+    @classmethod
+    def of_array(cls, extractor: Extractor, images: np.ndarray) -> "Summary":
+        """Summarises images [N, H, W, C], memory-mapped perhaps, CHUNK of them at a time."""
+        pieces = (images[rows] for rows in chunks(len(images), CHUNK))
+        return cls.of(extractor, pieces, len(images))
 
     def save(self, path: pathlib.Path) -> None:
         """Writes an .npz file with `mu` and `sigma`, the names other programs use, and the rest."""
@@ -119,9 +126,3 @@ class Summary(NamedTuple):
             if not np.isfinite(array).all():
                 raise ValueError("not all finite")
         return cls(gaussian, features, num_images)
-
-
-def chunks(images: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The images of some rows of a memory-mapped array, `CHUNK` at a time."""
-    for begin in range(0, len(rows), CHUNK):
-        yield images[rows[begin : begin + CHUNK]]

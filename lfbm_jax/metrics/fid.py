@@ -21,7 +21,7 @@ from lfbm_jax.devices import distributed
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, blaming_cache_dir, folder
 from lfbm_jax.metrics import inception_weights
-from lfbm_jax.metrics.features import Extractor, Summary, chunks
+from lfbm_jax.metrics.features import Extractor, Summary
 from lfbm_jax.metrics.frechet import (
     KERNEL_SUBSET_SIZE,
     KERNEL_SUBSETS,
@@ -68,20 +68,23 @@ def training_statistics(config: ml_collections.ConfigDict, data: Cache) -> pathl
 def measure(
     config: ml_collections.ConfigDict, data: Cache, images: Iterable[np.ndarray], num_images: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Distances of images to the training images, or to `metrics.fid_statistics` where given.
+    """Distances of images to the training images, or to `metrics.fid_statistics` if it is set.
 
     Args:
-        config: of the run, with `metrics.inception_weights`.
+        config: the config of the run.
         data: its data set.
-        images: chunks [N, H, W, C], uint8 or in [-1, 1].
-        num_images: how many there are.
+        images: pieces [N, H, W, C] of the images, uint8 or in [-1, 1].
+        num_images: the number of images.
 
     Returns:
-        Figures `fid`, `kid` and `kid_stddev` under the names that fit what was measured (see
-        `names_end`), and the setting they were measured in. KID, and its deviation over subsets,
-        are left out where the statistics hold no features. The deviation is left out too where
-        there are not two disjoint subsets.
+        Figures `fid`, `kid` and `kid_stddev` under names that fit what was measured (see
+        `names_end`), and the setting in which they were measured. KID and its deviation over
+        subsets are left out if the statistics hold no features, and the deviation also if there
+        are no two disjoint subsets. Without `metrics.inception_weights` both are empty, and no
+        image is taken.
     """
+    if not config.metrics.inception_weights:
+        return {}, {}
     weights = inception_weights.locate(config)
     extractor = inception_weights.load(weights)
     given = config.metrics.fid_statistics
@@ -165,8 +168,7 @@ def _is_missing(path: pathlib.Path) -> bool:
 def _summarize_training(
     config: ml_collections.ConfigDict, data: Cache, extractor: Extractor, path: pathlib.Path
 ) -> None:
-    images = data.train.images
-    summary = Summary.of(extractor, chunks(images, np.arange(len(images))), len(images))
+    summary = Summary.of_array(extractor, data.train.images)
     with blaming_cache_dir(data.directory):
         summary.save(path)
 

@@ -14,7 +14,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import to_uint8
-from lfbm_jax.metrics import classifier, features
+from lfbm_jax.metrics import classifier
 from lfbm_jax.metrics.features import Summary
 from lfbm_jax.metrics.frechet import frechet_distance
 from lfbm_jax.reports.report import ReportWriter
@@ -106,9 +106,7 @@ def _distances(
 ) -> dict[str, float]:
     """Frechet distances of samples, and of as many test images, to the training images."""
     training, generated, held_out = (
-        Summary.of(
-            judge.features, features.chunks(images, np.arange(len(images))), len(images)
-        ).gaussian
+        Summary.of_array(judge.features, images).gaussian
         for images in (data.train.images, samples, data.held_out.spread(len(samples)))
     )
     return {

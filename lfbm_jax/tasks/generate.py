@@ -93,8 +93,6 @@ def _distances(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
     """FID and KID of samples; {} without the weights of the network that they take."""
-    if not config.metrics.inception_weights:
-        return {}
     count = config.task.generate.fid_num_images
     images = (_samples(trained, config, chunk).images for chunk in chunks(count, CHUNK))
     distances, setting = fid.measure(config, data, images, count)

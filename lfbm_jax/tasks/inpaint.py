@@ -24,7 +24,8 @@ from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8, to_uint8
-from lfbm_jax.metrics import features, fid, fills
+from lfbm_jax.metrics import fid, fills
+from lfbm_jax.metrics.features import CHUNK
 from lfbm_jax.metrics.means import Mean, RootMean, merged
 from lfbm_jax.reports import plots
 from lfbm_jax.reports.report import ReportWriter
@@ -141,10 +142,7 @@ def _distances(
     config: ml_collections.ConfigDict, data: Cache, completed: np.ndarray, writer: ReportWriter
 ) -> dict[str, float]:
     """FID and KID of completed uint8 images; {} without the weights of the network they take."""
-    if not config.metrics.inception_weights:
-        return {}
-    count = len(completed)
-    images = features.chunks(completed, np.arange(count))
-    distances, setting = fid.measure(config, data, images, count)
+    pieces = (completed[rows] for rows in chunks(len(completed), CHUNK))
+    distances, setting = fid.measure(config, data, pieces, len(completed))
     writer.describe(**setting)
     return distances

@@ -8,7 +8,7 @@ import pytest
 
 from lfbm_jax.images.pixels import to_uint8
 from lfbm_jax.metrics import features
-from lfbm_jax.metrics.features import Extractor, Summary, chunks
+from lfbm_jax.metrics.features import Extractor, Summary
 from tests.rounding import assert_close
 
 
@@ -71,7 +71,7 @@ def test_summary_is_that_of_all_features(extractor, monkeypatch):
     monkeypatch.setattr(features, "KEPT", 5)
     images = made_up(23)
     rows = np.flatnonzero(np.arange(23) % 4 != 1)
-    summary = Summary.of(extractor, chunks(images, rows), len(rows))
+    summary = Summary.of_array(extractor, images[rows])
     expected = np.concatenate(list(extractor(images[rows])))
     np.testing.assert_allclose(summary.gaussian.mean, expected.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(summary.gaussian.covariance, np.cov(expected.T), rtol=1e-5)
