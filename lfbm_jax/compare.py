@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.reports import markdown
 from lfbm_jax.runs import cli, given, grid, recorded
 
 # Table 1 of the paper: three priors, each with short-run chains, long-run chains and a network.
@@ -70,12 +71,11 @@ def plan(
 def table(results: dict[str, dict[str, float]], setting: str) -> str:
     """Markdown with one row per figure and one column per model."""
     names = list(dict.fromkeys(name for figures in results.values() for name in figures))
-    rows = [["figure", *results], ["---"] * (len(results) + 1)]
+    cells = []
     for name in names:
         values = (figures.get(name) for figures in results.values())
-        rows.append([name, *("-" if value is None else f"{value:.6g}" for value in values)])
-    lines = ["# Comparison", "", setting, ""]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
+        cells.append([name, *("-" if value is None else f"{value:.6g}" for value in values)])
+    lines = ["# Comparison", "", setting, "", *markdown.table(["figure", *results], cells)]
     return "\n".join([*lines, "", "![compare.png](compare.png)", ""])
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lfbm_jax.reports.markdown import table
+
 MIB = 2**20
 
 
@@ -23,25 +25,23 @@ def markdown(results: dict[str, dict[str, Any]], table_11: Sequence[str]) -> str
         [name, "; ".join(result["faults"]) or "as it should be", f"{result['seconds']:.0f}"]
         for name, result in results.items()
     ]
-    lines += _table(["part", "outcome", "seconds"], outcomes)
+    lines += [*table(["part", "outcome", "seconds"], outcomes), ""]
     figures = {name: result["figures"] for name, result in results.items()}
     if figures.get("values"):
         lines += ["## Errors against a CPU in float32, in roundings of the precision", ""]
         by_precision = figures["values"]
         names = list(next(iter(by_precision.values())))
-        lines += _table(
-            ["precision", *names],
-            [[p, *(f"{each[n]:.3g}" for n in names)] for p, each in by_precision.items()],
-        )
+        errors = [[p, *(f"{each[n]:.3g}" for n in names)] for p, each in by_precision.items()]
+        lines += [*table(["precision", *names], errors), ""]
     if timed:
         lines += ["## A training step", ""]
         header = ["config", "batch", "s per step", "images per second", "achieved / ceiling"]
         header += ["compiling, s", "peak memory, MiB", "estimated, MiB"]
-        lines += _table(header, map(_step, timed))
+        lines += [*table(header, map(_step, timed)), ""]
         lines += ["Ratios say how many times as fast, and as large, ours is.", ""]
         header = ["config", "beside", "s per step", "speed ratio", "peak memory, MiB"]
         header.append("memory ratio")
-        lines += _table(header, [row for each in timed for row in _peers(each)])
+        lines += [*table(header, [row for each in timed for row in _peers(each)]), ""]
     return "\n".join([*lines, *table_11]) + "\n"
 
 
@@ -69,7 +69,3 @@ def _peers(figures: dict[str, Any]) -> Iterable[list[str]]:
             f"{peer['memory_ratio']:.2f}",
         ]
 
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    table = [header, ["---"] * len(header), *rows]
-    return [*(f"| {' | '.join(row)} |" for row in table), ""]

@@ -8,10 +8,10 @@ paper's data sets, and in a row of ours only if `comparable` allows it.
 
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from lfbm_jax.reports import paper
+from lfbm_jax.reports import markdown, paper
 from lfbm_jax.runs import recorded, rows
 from lfbm_jax.runs.recorded import Run
 from lfbm_jax.runs.rows import NOT_RUN, Row
@@ -54,7 +54,7 @@ def table_2(runs: list[Run]) -> list[str]:
                     cells.append([method, known[0], NOT_RUN, known[1], NOT_RUN])
             cells.sort(key=lambda row: _place(row[0]))
         header = ["method", "MSE, paper", "MSE, ours", "FID, paper", "FID, ours"]
-        lines += [f"### {data}", "", *_markdown(header, cells), ""]
+        lines += [f"### {data}", "", *markdown.table(header, cells), ""]
     return lines
 
 
@@ -72,7 +72,8 @@ def table_3(runs: list[Run]) -> list[str]:
             cells.append([f"{row.label}, ours", *figures])
         if not found:
             cells.append(["ours", NOT_RUN, NOT_RUN])
-        lines += [f"### {data}", "", *_markdown(["method", "FID", "MSE in the hole"], cells), ""]
+        header = ["method", "FID", "MSE in the hole"]
+        lines += [f"### {data}", "", *markdown.table(header, cells), ""]
     return lines
 
 
@@ -116,7 +117,7 @@ def table_4(runs: list[Run]) -> list[str]:
         if not found:
             cells.append(["ours", *[NOT_RUN] * len(held_out)])
         header = ["held-out class", *(", ".join(map(str, labels)) for labels in held_out)]
-        lines += [f"### {data}", "", *_markdown(header, cells), ""]
+        lines += [f"### {data}", "", *markdown.table(header, cells), ""]
         if data == papers:
             lines += [paper.TABLE_4_DOUBT, ""]
     return lines
@@ -150,7 +151,7 @@ def tables_5_and_6(runs: list[Run]) -> list[str]:
                 )
             if not found:
                 cells.append(["ours", *[NOT_RUN] * len(columns)])
-            lines += [f"### {data}", "", *_markdown(["method", *columns], cells), ""]
+            lines += [f"### {data}", "", *markdown.table(["method", *columns], cells), ""]
     return lines
 
 
@@ -177,7 +178,7 @@ def table_11(runs: list[Run]) -> list[str]:
             cells.append([f"{row.label}, ours", *place])
         if not found:
             cells.append(["ours", "-", "-", NOT_RUN, "-", NOT_RUN])
-        lines += [f"### {data}", "", *_markdown(header, cells), ""]
+        lines += [f"### {data}", "", *markdown.table(header, cells), ""]
     return lines
 
 
@@ -197,7 +198,7 @@ def table_13(runs: list[Run]) -> list[str]:
     if not found:
         cells.append(["ours", *[NOT_RUN] * 4])
     header = ["method", "prior", "inference network", "generator", "FID"]
-    return [*lines, *_markdown(header, cells), ""]
+    return [*lines, *markdown.table(header, cells), ""]
 
 
 TABLES: tuple[Callable[[list[Run]], list[str]], ...] = (
@@ -218,7 +219,7 @@ def _list(runs: list[Run], left_out: list[str]) -> list[str]:
             + [str(report.get("step", "-")), setup.get("device", "-"), setup.get("commit", "-")]
         )
     header = ["run", "data", "occlusion or class", "method", "seed", "step", "device", "commit"]
-    lines = ["## Runs", "", *_markdown(header, cells), ""]
+    lines = ["## Runs", "", *markdown.table(header, cells), ""]
     if left_out:
         lines += ["Left out:", "", *(f"- {line}" for line in left_out), ""]
     return lines
@@ -266,8 +267,3 @@ def _place(label: str) -> tuple[int, bool]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-def _markdown(header: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
-    table = [header, ["---"] * len(header), *cells]
-    return [f"| {' | '.join(row)} |" for row in table]
