@@ -332,8 +332,7 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _write(content: dict[str, Any], path: pathlib.Path) -> None:
-    with atomic.replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    atomic.write_text(path, json.dumps(content, indent=2) + "\n")
     print(f"written to {path}")
 
 

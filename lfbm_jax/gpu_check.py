@@ -324,12 +324,9 @@ def check_all(
 def _write(folder: pathlib.Path, results: dict[str, dict[str, Any]]) -> None:
     found = folder / "table11"
     timed = tables.table_11(recorded.find_runs([found])[0]) if found.exists() else []
-    for name, text in zip(
-        NAMES, (json.dumps(results, indent=2) + "\n", device_check.markdown(results, timed)),
-        strict=True,
-    ):
-        with atomic.replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    as_json, as_markdown = (folder / name for name in NAMES)
+    atomic.write_text(as_json, json.dumps(results, indent=2) + "\n")
+    atomic.write_text(as_markdown, device_check.markdown(results, timed))
 
 
 def _also_on_the_cpu() -> None:

@@ -79,9 +79,7 @@ class ReportWriter:
         report["paper"] = self._papers(report) or None
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._task}.json"
-        with atomic.replacing(path) as temporary:  # A report appears complete or not at all.
-            text = json.dumps(report, indent=2, default=str)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        atomic.write_text(path, json.dumps(report, indent=2, default=str) + "\n")
         return path
 
 
@@ -101,8 +99,7 @@ def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
         ),
     }
     for name, text in texts.items():
-        with atomic.replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        atomic.write_text(folder / name, text)
     return [folder / name for name in texts]
 
 

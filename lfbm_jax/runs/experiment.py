@@ -166,8 +166,7 @@ def _write(
 ) -> None:
     """Writes `figures.json`, which appears complete or not at all."""
     content = {"config": workdir.plain(config), "figures": found}
-    with atomic.replacing(folder / FIGURES) as temporary:
-        temporary.write_text(json.dumps(content, default=float) + "\n", encoding="utf-8")
+    atomic.write_text(folder / FIGURES, json.dumps(content, default=float) + "\n")
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:

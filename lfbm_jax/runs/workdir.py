@@ -78,8 +78,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
     with _blaming(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as temporary:
-            temporary.write_text(json.dumps(plain(config), indent=2) + "\n", encoding="utf-8")
+        atomic.write_text(path, json.dumps(plain(config), indent=2) + "\n")
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:

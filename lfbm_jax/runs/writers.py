@@ -60,8 +60,7 @@ def _truncate_after(path: pathlib.Path, step: int) -> None:
     cut = path.with_name(f"{path.stem}_cut{path.suffix}")
     with cut.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write("".join(lines[count:]).removesuffix("\n") + "\n")
-    with atomic.replacing(path) as temporary:
-        temporary.write_text("".join(lines[:count]), encoding="utf-8")
+    atomic.write_text(path, "".join(lines[:count]))
 
 
 def _is_until(line: str, step: int) -> bool:
