@@ -5,8 +5,6 @@ write goes to temporary folders. XLA's compiled programs are kept for the sessio
 the subprocesses, so that a program is compiled once however often a test starts anew.
 """
 
-import contextlib
-import ctypes
 import ipaddress
 import os
 import random
@@ -35,6 +33,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+from lfbm_jax.devices import host_memory  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -81,8 +81,7 @@ def _memory_of_the_file():
     """Gives back the memory of a file's compiled programs, gigabytes over a whole run."""
     yield
     jax.clear_caches()
-    with contextlib.suppress(OSError, AttributeError):  # Where the C library is not GNU's.
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    host_memory.release()
 
 
 class BlockedSocketError(RuntimeError):

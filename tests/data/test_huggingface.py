@@ -17,7 +17,6 @@ from pyarrow import parquet
 
 import lfbm_jax.data
 from lfbm_jax.data import huggingface
-from lfbm_jax.errors import UserError
 from tests.builders import experiment, small_config
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as `datasets` stores images
@@ -34,19 +33,6 @@ def prepare(tmp_path):
         return lfbm_jax.data.prepare(data)
 
     return prepare
-
-
-@pytest.fixture
-def refusal(prepare):
-    """`refusal(place, ...)`: the one line that ends the preparation."""
-
-    def refusal(place, **settings):
-        with pytest.raises(UserError) as caught:
-            prepare(place, **settings)
-        (line,) = str(caught.value).splitlines()
-        return line
-
-    return refusal
 
 
 def pixels(seed, count):
