@@ -44,10 +44,8 @@ def prepare(data: Any) -> cache.Cache:
     folder = cache.folder(data.dir)
     if (folder / FOLDER).is_dir():
         folder /= FOLDER
-    missing = [name for name in MD5 if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"data.dir={data.dir!r} lacks {', '.join(missing)}: name {FOLDER},"
-                        " which cifar-10-python.tar.gz unpacks to, or the folder it lies in")
+    originals.require(folder, MD5, f"data.dir={data.dir!r}", f"name {FOLDER}, which"
+                      " cifar-10-python.tar.gz unpacks to, or the folder it lies in")
     return cache.fill(data, [folder / name for name in MD5], lambda: _read(data, folder))
 
 

@@ -38,10 +38,8 @@ def prepare(data: Any) -> cache.Cache:
         raise UserError(f"data.dir is empty: name the folder with {' and '.join(SPLITS)} with"
                         " --config.data.dir=FOLDER")
     folder = cache.folder(data.dir)
-    missing = [name for name in SPLITS if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"data.dir={data.dir!r} lacks {', '.join(missing)}: place the files there,"
-                        " or name the folder that has them")
+    originals.require(folder, SPLITS, f"data.dir={data.dir!r}",
+                      "place the files there, or name the folder that has them")
     return cache.fill(data, [folder / name for name in SPLITS], lambda: _read(data, folder))
 
 

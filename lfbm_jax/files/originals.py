@@ -1,11 +1,25 @@
-"""Compares files with the published checksums of a data set's original files."""
+"""Checks that the original files of a data set are there, and their published checksums."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.files.web_page import is_web_page
+
+
+def require(folder: Path, names: Iterable[str], where: str, remedy: str) -> None:
+    """Raises one UserError that names every file that the folder lacks.
+
+    Args:
+        folder: the folder, which may be missing itself.
+        names: the names of the files.
+        where: how to name the folder to the user.
+        remedy: what the user can do.
+    """
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{where} lacks {', '.join(missing)}: {remedy}")
 
 
 def check(folder: Path, md5: Mapping[str, str], remedy: str) -> None:

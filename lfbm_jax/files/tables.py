@@ -10,7 +10,6 @@ from pyarrow import compute, ipc, parquet, types
 from lfbm_jax.errors import Misfit, UserError
 from lfbm_jax.files.web_page import is_web_page
 
-SUFFIXES = (".parquet", ".arrow")
 ROWS = 32  # how many rows of a Parquet file are in memory at once
 ARROW_FILE = b"ARROW1"  # the first bytes of Arrow's file format; its stream format begins otherwise
 LFS_POINTER = b"version https://git-lfs"

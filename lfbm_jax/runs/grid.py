@@ -99,7 +99,9 @@ def complete(
         # Leaves the accelerators' memory to the runs.
         jax.config.update("jax_platforms", "cpu")
     _check(runs, in_this_process=not (jobs or PRINT_COMMANDS.value))
-    to_do = [run for run in runs if run.figures() is None]
+    to_do, done_before = [], []
+    for run in runs:
+        (to_do if run.figures() is None else done_before).append(run)
     if not PRINT_COMMANDS.value:
         for data in {repr(run.config.data): run.config.data for run in to_do}.values():
             prepare(data)
@@ -109,9 +111,8 @@ def complete(
         for run in to_do:
             print(shlex.join(run.command()))
         return
-    for run in runs:
-        if run.figures() is not None:
-            print(f"already done: {run.folder}", flush=True)
+    for run in done_before:
+        print(f"already done: {run.folder}", flush=True)
     failed = _carry_out(to_do, "train", jobs)
     done = [run for run in runs if run.figures() is not None]
     if with_costs:
