@@ -1,6 +1,10 @@
-"""The rooms (top-level modules and folders) import only from rooms before them; tasks are short."""
+"""The rooms (top-level modules and folders) import only from rooms before them; tasks are short.
+
+Also: the files that the mutation run names exist.
+"""
 
 import ast
+import tomllib
 
 import pytest
 
@@ -81,3 +85,10 @@ def test_a_task_reads_at_one_glance():
     }
     assert "reconstruct.run" in lengths
     assert {name: length for name, length in lengths.items() if length >= 40} == {}
+
+
+def test_the_mutation_run_names_files_that_exist():
+    text = (ROOT / "tests" / "mutation" / "modules.toml").read_text(encoding="utf-8")
+    tests_of = tomllib.loads(text)["tests"]
+    named = {*tests_of, *(path for tests in tests_of.values() for path in tests)}
+    assert sorted(path for path in named if not (ROOT / path).is_file()) == []
