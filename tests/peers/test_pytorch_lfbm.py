@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lfbm_jax import benchmark, learning
+from lfbm_jax import learning
+from lfbm_jax.costs import peers
 from lfbm_jax.devices import sharding
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Example
@@ -45,7 +46,7 @@ def test_one_step_of_the_peer_equals_ours():
 
         start, noise = jax.device_get(jax.vmap(randomness)(index))
 
-    spec = benchmark.peer_spec(config, compiled=False, device="cpu")
+    spec = peers.pytorch_spec(config, compiled=False, device="cpu")
     peer = pytorch_lfbm.Model(spec)
     peer.load(before.alpha, before.beta)
     trainer = pytorch_lfbm.Trainer(peer, spec)
