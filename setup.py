@@ -40,6 +40,7 @@ CORE = [
     "pillow>=10.4",
     "tqdm>=4.66,<5",
     "tensorboardX>=2.6.2,<3",
+    "safetensors>=0.5,<1",
 ]
 
 # Preparing a TFDS data set (once); training from the prepared cache needs none of this.
@@ -53,7 +54,7 @@ TFDS = [
     "array_record>=0.8; sys_platform == 'linux'",
 ]
 
-# Reading Parquet and Arrow files of images; the second fetches them from the hub.
+# Reading Parquet and Arrow files of images; the second fetches them, and models, from the hub.
 HUGGINGFACE = [
     "pyarrow>=16",
     "huggingface_hub>=1,<3",

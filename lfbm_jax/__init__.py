@@ -18,9 +18,9 @@ if "tensorflow" not in sys.modules:
 
 
 def __getattr__(name: str):
-    """Imports `lfbm_jax.load` on first use, because it loads the checkpoint library."""
+    """Imports `lfbm_jax.load` on first use, because it loads most of the package."""
     if name == "load":
-        from lfbm_jax.runs.restore import load
+        from lfbm_jax.runs.load import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,6 @@ Images are bytes of JPEG, PNG and so on, in a binary column or in the field `byt
 
 import collections
 import contextlib
-import importlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from lfbm_jax.errors import Misfit, UserError, summary
-from lfbm_jax.files import members
+from lfbm_jax.files import hub, members
 from lfbm_jax.files.members import Member
 from lfbm_jax.images import cache, encoded
 from lfbm_jax.images.resize import Fit
@@ -80,11 +79,11 @@ def _read_hub(data: Any, tables: Any) -> cache.Reading:
         raise UserError(f"{where} is no name on the hub: use OWNER/NAME, OWNER/NAME/SUBSET or"
                         " either with @REVISION, or name a folder with --config.data.dir=FOLDER")
     repository, subset, revision = named.groups()
-    hub = _import("huggingface_hub").HfApi()
+    api = _import("huggingface_hub").HfApi()
     with _explained(where):
-        listed = hub.dataset_info(repository, revision=revision)
+        listed = api.dataset_info(repository, revision=revision)
         if not revision and not any(f.rfilename.endswith(SUFFIXES) for f in listed.siblings):
-            listed = hub.dataset_info(repository, revision=CONVERTED)
+            listed = api.dataset_info(repository, revision=CONVERTED)
     names = [file.rfilename for file in listed.siblings]
     inside = [name for name in names if not subset or name.startswith(f"{subset}/")]
     if not inside:
@@ -93,7 +92,7 @@ def _read_hub(data: Any, tables: Any) -> cache.Reading:
     splits = _splits(data, inside, where)
     with _explained(where):
         files = {
-            name: hub.hf_hub_download(repository, name, repo_type="dataset", revision=listed.sha)
+            name: api.hf_hub_download(repository, name, repo_type="dataset", revision=listed.sha)
             for name in splits
         }
     notes = [f"fetched at revision {listed.sha}", *_left_out(dict.fromkeys(inside, ""), splits)]
@@ -287,23 +286,9 @@ def _class_names(schemas: Iterable[Any], column: str) -> list[str] | None:
 
 
 def _import(name: str) -> Any:
-    """Imports a module that needs a package of the extra `huggingface`."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"data.source='huggingface' needs {error.name}, which is not installed:"
-                        " pip install 'lfbm_jax[huggingface]'") from error
+    return hub.imported(name, "data.source='huggingface'")
 
 
-@contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Turns every error of the hub's package into a UserError."""
-    try:
-        yield
-    except Exception as error:  # It also raises the errors of its HTTP client.
-        said = next(iter(str(error).strip().splitlines()), "")
-        raise UserError(
-            f"{where} could not be fetched from the hub ({type(error).__name__}: {said}): check the"
-            " name and the network (log in for gated data sets with: hf auth login), or name a"
-            " folder of its files with --config.data.dir=FOLDER"
-        ) from error
+def _explained(where: str) -> contextlib.AbstractContextManager[None]:
+    remedy = "name a folder of its files with --config.data.dir=FOLDER"
+    return hub.explained(where, "data sets", remedy)

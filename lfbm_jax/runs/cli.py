@@ -63,7 +63,7 @@ def keep_compiled_programs() -> None:
 
 def run(
     main: Callable[..., None],
-    config: Callable[[], ml_collections.ConfigDict] | None = None,
+    config: Callable[[], ml_collections.ConfigDict | None] | None = None,
     argv: Sequence[str] | None = None,
     arguments: Sequence[str] | None = (),
 ) -> None:
@@ -75,8 +75,8 @@ def run(
     Args:
         main: the command. It is called with the config, if it takes one, and the positional
             arguments.
-        config: reads the config after flags are parsed, as `given.config` does; None for a command
-            without one.
+        config: reads the config after flags are parsed, as `given.config` does, or returns None if
+            the flags ask for something that needs no config; None for a command without one.
         argv: the command line; None for the process's own.
         arguments: names of the positional arguments; None for any number of them.
     """
@@ -113,11 +113,14 @@ def fail(message: str) -> None:
     sys.exit(USAGE_ERROR)
 
 
-def _read(config: Callable[[], ml_collections.ConfigDict]) -> ml_collections.ConfigDict:
+def _read(
+    config: Callable[[], ml_collections.ConfigDict | None],
+) -> ml_collections.ConfigDict | None:
     """Reads the config; a file that cannot be loaded gives one line instead of a traceback."""
     try:
         found = config()
-        _ = found.seed  # A config file that cannot be loaded raises only when a value is read.
+        if found is not None:
+            _ = found.seed  # A file that cannot be loaded raises only when a value is read.
     except Exception as error:  # A config file may raise anything.
         fail(str(error) or type(error).__name__)
     return found

@@ -93,7 +93,7 @@ class TrainedModel:
         A sample depends only on the seed and its number; `first` is the number of the first one.
         """
         arrays.check_count(num)
-        self._check_prior()
+        self.check_prior()
         index = np.arange(first, first + num, dtype=np.int32)
         sample = functools.partial(self._programs.sample, np.int32(seed))
         return self._map(sample, index, batch_size, "sampling")
@@ -234,11 +234,12 @@ class TrainedModel:
 
         With an energy prior it is known up to a constant.
         """
-        self._check_prior()
+        self.check_prior()
         z = arrays.latents(z, self.config.model.latent_dim)
         return self._map(self._programs.log_prior, z, batch_size)
 
-    def _check_prior(self) -> None:
+    def check_prior(self) -> None:
+        """Raises a UserError if the prior is fitted after training and is not fitted yet."""
         if not self.prior_is_fitted:
             raise UserError(
                 f"the prior of this checkpoint, of step {self.step}, is not fitted yet: finish"

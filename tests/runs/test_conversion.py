@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import lfbm_jax
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import authors_checkpoint, build, conversion, restore
+from lfbm_jax.runs import authors_checkpoint, build, conversion
 from tests import pytorch_writer
 from tests.authors_networks import SIZES, made_up
 from tests.builders import experiment
@@ -64,7 +65,7 @@ def numpy_images(generator, geometry, z):
 
 def restored(folder):
     """The trained model of a work directory, and its prepared parameters."""
-    trained = restore.load(folder)
+    trained = lfbm_jax.load(folder)
     parameters = jax.tree.map(jnp.asarray, trained._parameters)
     return trained, jax.jit(trained.model.prepare)(parameters)
 
