@@ -224,17 +224,17 @@ def folder(text: str) -> Path:
 @contextlib.contextmanager
 def blaming_cache_dir(root: Path) -> Iterator[None]:
     """Turns the errors of a full disk or a read-only cache folder into a UserError."""
-    mend = "name another folder with --config.data.cache_dir=FOLDER"
+    remedy = "name another folder with --config.data.cache_dir=FOLDER"
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"data.cache_dir: the disk of {root} is full: make room or {mend}"
+            raise UserError(f"data.cache_dir: the disk of {root} is full: make room or {remedy}"
                             ) from error
         # An error about any other file comes from the source being read.
         place = Path(str(error.filename or ""))
         if place.is_relative_to(root) or root.is_relative_to(place):
-            raise UserError(f"data.cache_dir: cannot write to {root} ({error.strerror}): {mend}"
+            raise UserError(f"data.cache_dir: cannot write to {root} ({error.strerror}): {remedy}"
                             ) from error
         raise
 

@@ -148,14 +148,14 @@ class Fit:
 
 
 def _parse(crop: str) -> Window:
-    mend = UserError(
+    wrong = UserError(
         f"data.crop={crop!r}: use '', 'center' or 'top,left,height,width' in pixels, height and"
         " width equal, such as '45,25,128,128'"
     )
     try:
         top, left, height, width = map(int, crop.split(","))
     except ValueError:
-        raise mend from None
+        raise wrong from None
     if top < 0 or left < 0 or height < 1 or height != width:
-        raise mend
+        raise wrong
     return Window(top, left, height)

@@ -91,17 +91,17 @@ def _sha256(path: pathlib.Path) -> str:
 
 def _download(path: pathlib.Path) -> None:
     """Downloads the weights; the file appears at `path` complete or not at all."""
-    mend = f"give the path of a copy of {FILE} with --config.metrics.inception_weights=FILE"
+    remedy = f"give the path of a copy of {FILE} with --config.metrics.inception_weights=FILE"
     with blaming_cache_dir(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with atomic.replacing(path) as temporary:
                 _fetch(temporary)
                 if not _sha256(temporary).startswith(SHA256):
-                    raise UserError(f"what {URL} gave is not the file with that checksum: {mend}")
+                    raise UserError(f"what {URL} gave is not the file with that checksum: {remedy}")
         except NETWORK_ERRORS as error:
             reason = getattr(error, "reason", error)
-            raise UserError(f"{URL} cannot be fetched ({reason}): {mend}") from error
+            raise UserError(f"{URL} cannot be fetched ({reason}): {remedy}") from error
 
 
 def _fetch(path: pathlib.Path) -> None:

@@ -103,8 +103,8 @@ def run(
             raise
         place = f": {error.filename}" if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = "; make room, then run the same command again" if full else ""
-        fail(os.strerror(error.errno) + place + mend)
+        remedy = "; make room, then run the same command again" if full else ""
+        fail(os.strerror(error.errno) + place + remedy)
 
 
 def fail(message: str) -> None:

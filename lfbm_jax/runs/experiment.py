@@ -25,6 +25,8 @@ from lfbm_jax.trained.api import TrainedModel
 
 REPEATS = 5  # calls to time
 _NETWORKS = ("prior", "generator", "inference")
+# Names of figures in the files of earlier versions -> their names now.
+_FORMER_NAMES = {"time/minutes_an_epoch": "time/minutes_per_epoch"}
 
 
 def run(
@@ -77,10 +79,11 @@ def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str
     path = folder / FIGURES
     try:
         done = json.loads(path.read_text(encoding="utf-8"))
-        own, found = done["config"], done["figures"]
+        own = done["config"]
+        found = {_FORMER_NAMES.get(k, k): value for k, value in done["figures"].items()}
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}): move it away and run again") from error
     return found if workdir.upgraded(own, folder) == workdir.plain(config) else None
 
@@ -132,7 +135,7 @@ def add_costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[s
     Returns:
         All figures of the run, with `parameters`, `time/milliseconds_to_sample` and
         `time/milliseconds_to_infer` (for a training batch, without compilation), and
-        `time/minutes_an_epoch` (None if training logged no rate).
+        `time/minutes_per_epoch` (None if training logged no rate).
 
     Raises:
         UserError: the run is not done.
@@ -151,7 +154,7 @@ def add_costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[s
             "time/milliseconds_to_infer": _milliseconds(
                 lambda: trained.infer(images, 0, batch, training_settings=True)
             ),
-            "time/minutes_an_epoch": minutes_per_epoch(folder, batch),
+            "time/minutes_per_epoch": minutes_per_epoch(folder, batch),
         }
         _write(found, config, folder)
     return found

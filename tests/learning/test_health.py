@@ -125,7 +125,7 @@ def test_a_resumed_run_has_warned_already(tmp_path):
 def test_passing_trouble_is_no_warning(tmp_path):
     monitor = Monitor(tmp_path, config_with(), True, IMAGES)
     far, near = {"train/norm_z": 1e3}, {"train/norm_z": 2.0}
-    mending = [{"sample/mismatch": 100 * 0.8**i} for i in range(8)]
+    recovering = [{"sample/mismatch": 100 * 0.8**i} for i in range(8)]
     falling = [{"train/mse": 0.97**i} for i in range(40)]
-    for step, figures in enumerate([far, far, near, far, far, near, *mending, *falling]):
+    for step, figures in enumerate([far, far, near, far, far, near, *recovering, *falling]):
         assert monitor.update(step, figures) == []

@@ -80,10 +80,17 @@ def test_figures_of_an_earlier_version_count_where_only_newer_settings_are_missi
     older.train.ema_decay = 0.0
     assert experiment.figures(older, tmp_path) == done["figures"]
     assert experiment.figures(config, tmp_path) is None
-    for damaged in ("{", "[]", "{}"):
+    for damaged in ("{", "[]", "{}", '{"config": {}, "figures": 1}'):
         path.write_text(damaged)
         with pytest.raises(UserError, match=r"figures\.json is damaged"):
             experiment.figures(config, tmp_path)
+
+
+def test_figures_of_an_earlier_version_have_their_new_names(run, tmp_path):
+    config, _ = run
+    done = {"config": workdir.plain(config), "figures": {"time/minutes_an_epoch": 2.0}}
+    (tmp_path / recorded.FIGURES).write_text(json.dumps(done))
+    assert experiment.figures(config, tmp_path) == {"time/minutes_per_epoch": 2.0}
 
 
 def test_costs_are_added_to_the_figures(run):
@@ -98,7 +105,7 @@ def test_costs_are_added_to_the_figures(run):
         networks[name]["parameters"] for name in ("prior", "generator", "inference")
     )
     assert set(added) == {
-        "time/milliseconds_to_sample", "time/milliseconds_to_infer", "time/minutes_an_epoch"
+        "time/milliseconds_to_sample", "time/milliseconds_to_infer", "time/minutes_per_epoch"
     }
     assert all(0 < value < math.inf for value in added.values())
     other = config.copy_and_resolve_references()
