@@ -1,4 +1,4 @@
-"""The contract of a generator g_beta(z); every other module of this folder is one generator."""
+"""The contract of a generator g_beta(z); every other module in this folder is one generator."""
 
 import abc
 import dataclasses
@@ -12,9 +12,9 @@ from lfbm_jax.model import Part, Tree
 class Generator(Part, abc.ABC):
     """Maps one latent vector to its mean image, Eq. 1; `jax.vmap` makes batches.
 
-    A module of this folder defines a frozen dataclass `Generator` that inherits from this one. The
-    builder passes the fields below. Fields with a default are the settings of the config section
-    `generator`. Beta and its prepared form are trees of arrays.
+    Each module in this folder defines a frozen dataclass `Generator` that inherits from this one.
+    The builder passes the fields below. Fields with a default are the settings in the config
+    section `generator`. Beta and its prepared form are trees of arrays.
 
     Attributes:
         latent_dim: the number of entries of z.

@@ -50,7 +50,7 @@ class Generator(base.Generator):
     def init(self, key: jax.Array) -> dict:
         """Draws parameters beta: Xavier-normal kernels [k, k, in, out] and uniform biases [out].
 
-        Biases are within +-1 / sqrt(k² out), the default of the authors' framework.
+        Biases are within +-1 / sqrt(k² out), PyTorch's default.
         """
         convolutions = self._convolutions()
         kernel_key, bias_key = jax.random.split(key)
@@ -71,7 +71,7 @@ class Generator(base.Generator):
         return beta
 
     def prepare(self, beta: dict) -> dict:
-        """Puts the kernels in the compute type and in the layout that each layer multiplies by."""
+        """Converts the kernels to the compute type and lays them out for each layer's products."""
         if self.spectral_norm:
             beta = jax.tree.map(_normalized, beta)
         return {
@@ -97,7 +97,7 @@ class Generator(base.Generator):
         return jnp.tanh(image.astype(z.dtype))
 
     def flops(self) -> int:
-        """Floating-point operations of a forward pass per image, 2 per product and its addition.
+        """Floating-point operations of a forward pass per image, 2 per multiply-add.
 
         A layer counts input size² * in * kernel² * out products, as in the direct computation.
         """

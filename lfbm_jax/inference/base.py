@@ -1,4 +1,4 @@
-"""The contract of an inference method; every other module of this folder is one method."""
+"""The contract of an inference method; every other module in this folder is one method."""
 
 import abc
 import dataclasses
@@ -32,18 +32,18 @@ class Posterior(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Inference(Part, abc.ABC):
-    """Draws z from the posterior p(z|x) of one image, or near it; `jax.vmap` makes batches.
+    """Draws z from the posterior p(z|x) of one image, or nearly so; `jax.vmap` makes batches.
 
-    A module of this folder defines a frozen dataclass `Inference` that inherits from this one. The
-    builder passes `latent_dim`, and also `image_shape` and `dtype` to methods that have fields of
-    these names. Fields with a default are the settings of the config sections `inference` (in
+    Each module in this folder defines a frozen dataclass `Inference` that inherits from this one.
+    The builder passes `latent_dim`, and also `image_shape` and `dtype` to methods that have fields
+    of these names. Fields with a default are the settings in the config sections `inference` (in
     training), `eval_inference` (in evaluation) and `masked_inference` (for incomplete images in
     evaluation).
 
     Attributes:
         latent_dim: d.
-        has_density: whether log_q belongs to a normalised density. If so, the objective is a bound.
-        takes_masks: whether log_joint may depend on only some pixels of the image.
+        has_density: whether log_q is a normalised density. If so, the objective is a bound.
+        takes_masks: whether log_joint may depend on only some of the image's pixels.
         keeps_chains: whether the last z of each training image is kept to start its next chain.
         tune_every: the number of training steps between two calls of the function that `tuner`
             returns; 0 for no calls.

@@ -12,7 +12,7 @@ from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import langevin_step
 from lfbm_jax.model import Example, Tree
 
-# The default of evaluation: gradient ascent of 400 steps, as the authors do.
+# The default in evaluation: 400 steps of gradient ascent, as in the authors' code.
 EVALUATION = {"num_steps": 400, "noise": False}
 
 
@@ -34,7 +34,7 @@ class Inference(base.Inference):
     step_size: float = 0.1
     noise: bool = True
 
-    takes_masks = True  # log_joint may depend on only some pixels of the image
+    takes_masks = True  # log_joint may depend on only some of the image's pixels
 
     def __post_init__(self):
         check_at_least_one("inference", num_steps=self.num_steps)

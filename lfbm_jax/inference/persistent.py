@@ -10,7 +10,7 @@ class Inference(langevin.Inference):
     """Langevin dynamics, Eq. 8, that resumes the chain of each training image where it stopped.
 
     Training keeps the last z of each image, [N, d], beside the parameters and in checkpoints. The
-    first ones are drawn from N(0, I). Images without a chain, as in evaluation, get plain Langevin
+    first z are drawn from N(0, I). Images without a chain, as in evaluation, get plain Langevin
     dynamics from N(0, I).
 
     Attributes: see `langevin.Inference`.

@@ -8,12 +8,12 @@ steps are small, this is an invertible map of z0, so q_s(z|x) has the density
 
 and the step size s is the one that maximises the variational bound E[log p(x, z_K) - log q_s].
 
-The determinants cost d Hessian-vector products per step, but the chain only one gradient. So s is
-not learned by gradients but by a local search on a few images every `tune_every` steps: with five
-layers of 100, the bound of one image costs as much as the chains of over a thousand images. One
-search can shrink s as far as the bound demands, because chains that overshoot ruin what learns from
-them, but it can increase s by a single factor only. Evaluation always uses the learned s, whatever
-its settings say.
+The determinants cost d Hessian-vector products per step, while the chain costs only one gradient:
+with five layers of 100, the bound of one image costs as much as the chains of over a thousand
+images. So s is not learned by gradients but by a local search on a few images every `tune_every`
+steps. Chains that overshoot spoil training, so one search may shrink s as far as the bound
+requires, but may increase it by a single factor only. Evaluation always uses the learned s, and
+ignores its own setting.
 
 The paper's latent vectors have several layers, which the prior `layered` provides.
 """
@@ -117,7 +117,7 @@ class Inference(langevin.Inference):
         the three step sizes is not the best.
 
         Raises (when the search is called):
-            FloatingPointError: no bound was finite, however small the step size.
+            FloatingPointError: no bound was finite, even at the smallest step size.
         """
 
         @jax.jit

@@ -26,7 +26,7 @@ def initial(model: Model, latent_dim: int, seed: int, num_images: int) -> Chains
 
 
 def take_up(chains: Chains, batch: Example) -> Example:
-    """One device's examples, with the starts of their chains filled in."""
+    """One device's examples, with the start of each chain filled in."""
     return batch if chains is None else batch._replace(start=chains[batch.index])
 
 

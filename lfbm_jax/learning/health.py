@@ -1,8 +1,8 @@
 """Warnings about training that goes wrong, each naming the settings to change.
 
-One rule each detects that chains diverge, that the prior collapses or does not cover the inferred
-latent vectors, or that reconstructions stop improving. The rules use only the lines of
-`metrics.jsonl`. A resumed run reads these lines again, so it warns as an uninterrupted run does.
+The rules detect diverging chains, a prior that collapses or does not cover the inferred latent
+vectors, and reconstructions that stop improving. They use only the lines of `metrics.jsonl`. A
+resumed run reads these lines again, so it gives the same warnings as an uninterrupted run.
 """
 
 import collections
@@ -18,14 +18,14 @@ import numpy as np
 from lfbm_jax.images.cache import Split
 from lfbm_jax.images.pixels import from_uint8
 
-FAR = 10.0  # In lengths of a standard normal vector, such as a chain starts from.
-COLLAPSED = 3.0  # Nats of log-determinant per entry of z: samples e^3 = 20 times closer together.
+FAR = 10.0  # In norms of a standard normal vector, which is where a chain starts.
+COLLAPSED = 3.0  # Nats of log-determinant per entry of z: samples 20 = e^3 times closer together.
 MISMATCH = 1.0  # Nats per entry of z by which inferred vectors are less probable.
 SHRINKING = 0.9  # A mismatch that falls below this share of the previous one is improving.
 UNEXPLAINED = 0.5  # Share of the images' variance; a trained model is well below.
 PROGRESS = 0.02  # Relative; a smaller improvement counts as none.
-# The number of consecutive readings that make a warning: of metrics that are logged often, of those
-# that are computed with samples, and of the reconstruction error.
+# How many consecutive readings trigger a warning: for metrics that are logged often, for those that
+# are computed with samples, and for the reconstruction error.
 OFTEN, SELDOM, STALLED = 3, 2, 10
 
 IMAGES = 1000
@@ -105,8 +105,8 @@ class Monitor:
         normal = math.sqrt(self._dim)
         if norms and min(norms) > FAR * normal:
             return (
-                f"chains diverge: the norm of z is {norms[-1]:.3g}, of a standard normal vector"
-                f" {normal:.3g}; lower inference.step_size or optimizer.prior.learning_rate"
+                f"chains diverge: the norm of z is {norms[-1]:.3g}, that of a standard normal"
+                f" vector {normal:.3g}; lower inference.step_size or optimizer.prior.learning_rate"
             )
         return None
 
@@ -142,8 +142,8 @@ class Monitor:
         if min(map(abs, log_dets)) > COLLAPSED:
             return (
                 f"the prior {'collapses' if log_dets[-1] > 0 else 'explodes'}: its log-determinant"
-                f" is {log_dets[-1]:.3g} nats an entry of z; lower optimizer.prior.learning_rate,"
-                " set optimizer.prior.clip_norm, or inference.noise=True where it is off"
+                f" is {log_dets[-1]:.3g} nats per entry of z; lower optimizer.prior.learning_rate,"
+                " set optimizer.prior.clip_norm, or inference.noise=True if it is off"
             )
         return None
 
@@ -152,8 +152,8 @@ class Monitor:
         gaps = [nats / self._dim for nats in self._last("sample/mismatch", SELDOM)]
         if gaps and min(gaps) > MISMATCH and gaps[-1] > SHRINKING * gaps[0]:
             return (
-                f"the prior loses the inferred z: they are {gaps[-1]:.3g} nats an entry less"
-                " probable than its samples, and it does not catch up; raise"
+                f"the prior does not follow the inferred z: they are {gaps[-1]:.3g} nats per entry"
+                " less probable than its samples, and the gap does not close; raise"
                 " optimizer.prior.learning_rate or train.prior_inference_updates, or lower"
                 " inference.step_size"
             )

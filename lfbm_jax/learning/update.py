@@ -206,7 +206,7 @@ def _gradients(
 def _constant_but(changes: tuple[str, ...], prepared: Parameters) -> Parameters:
     """The same parameters, differentiable only in the groups named in `changes`.
 
-    This saves computing the other gradients, which the compiler would not remove by itself.
+    This avoids computing the other gradients, which the compiler would not remove by itself.
     """
     groups = prepared.groups()
     constant = {name: groups[name] for name in groups.keys() - set(changes)}

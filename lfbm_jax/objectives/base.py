@@ -1,4 +1,4 @@
-"""The contract of an objective; every other module of this folder is one objective."""
+"""The contract of an objective; every other module in this folder is one objective."""
 
 import abc
 import dataclasses

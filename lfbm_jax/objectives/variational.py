@@ -1,4 +1,4 @@
-"""The objective for every prior and inference method of Table 1: Eq. 6 and 7, and minus Eq. 24."""
+"""The objective of every model in Table 1: Eq. 6 and 7, and the negative of Eq. 24."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The contract of a prior p_alpha(z); every other module of this folder is one prior."""
+"""The contract of a prior p_alpha(z); every other module in this folder is one prior."""
 
 import abc
 import dataclasses
@@ -103,7 +103,7 @@ class Prior(Part, abc.ABC):
 
         Args:
             alpha: the parameters before the fit.
-            draw: epoch -> z [N, d], inferred anew for every epoch from all N training images.
+            draw: epoch -> z [N, d], inferred from all N training images, again in every epoch.
             seed: seeds all random numbers.
         """
         raise NotImplementedError(f"{type(self).__name__} is learned with the generator")

@@ -31,7 +31,7 @@ class Prior(base.Prior):
     Attributes:
         hidden_width: width of the two hidden layers in the second stage's networks.
         num_epochs, batch_size, learning_rate: settings for training the second stage with Adam. In
-            each epoch, z is drawn anew for every training image.
+            each epoch, a new z is drawn for every training image.
     """
 
     hidden_width: int = 256
@@ -72,7 +72,7 @@ class Prior(base.Prior):
         return bool(alpha["fitted"])
 
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
-        """Trains the second stage from scratch, on z drawn anew for every epoch."""
+        """Trains the second stage from scratch, on a new draw of z in every epoch."""
         encoder_key, decoder_key, noise_key = jax.random.split(jax.random.key(seed), 3)
         parameters = self._init_decoder(decoder_key)
         parameters["encoder"] = self._encoder().init(encoder_key, jnp.zeros(self.latent_dim))
