@@ -1,4 +1,4 @@
-"""The data sources. Each module of this folder except `base` is one; no list names them."""
+"""The data sources. Each module in this folder except `base` is one; no list names them."""
 
 import importlib
 import pkgutil
@@ -16,10 +16,10 @@ __all__ = ["Cache", "Split", "prepare", "sources"]
 def prepare(data: Any) -> Cache:
     """Returns the memory-mapped images of a config's `data` section, preparing them if necessary.
 
-    The splits are those that the section asks for (see `selection.select`).
+    The section chooses the splits (see `selection.select`).
 
     Raises:
-        UserError: a value makes no sense, the source cannot be read, or the cache cannot be
+        UserError: a value is invalid, the source cannot be read, or the cache cannot be
             written.
     """
     Fit.of(data)  # Raises.

@@ -1,4 +1,4 @@
-"""The contract of a data source; every other module of this folder is one source."""
+"""The contract of a data source; every other module in this folder is one source."""
 
 from typing import Protocol
 
@@ -17,9 +17,9 @@ class Source(Protocol):
             data: the config's section `data`, locked.
 
         Returns:
-            Images, uint8 [N, H, W, C], of the size that the section asks for, and labels [N] if
-            they are known. The cache lies outside `data.dir`.
+            Images, uint8 [N, H, W, C], of the size that the section sets, and labels [N] if
+            they are known. The cache is outside `data.dir`.
 
         Raises:
-            UserError: files or settings are not as needed; one line names all of them.
+            UserError: files or settings cannot be used; one line names all of them.
         """

@@ -32,20 +32,20 @@ SHAPE = (3, 32, 32)
 
 
 def prepare(data: Any) -> cache.Cache:
-    """Returns the cache of the batches; `data.dir` is their folder or the one above it.
+    """Returns the cache of the batches; `data.dir` is their folder or its parent folder.
 
     Raises:
-        UserError: files are missing or not the original ones (all are named), or the images do not
+        UserError: files are missing or are not the originals (all are named), or the images do not
             suit the config (see `resize.Fit`).
     """
     if not data.dir:
-        raise UserError(f"data.dir is empty: name the folder {FOLDER}, or the one it lies in, with"
+        raise UserError(f"data.dir is empty: name the folder {FOLDER}, or its parent folder, with"
                         " --config.data.dir=FOLDER")
     folder = cache.folder(data.dir)
     if (folder / FOLDER).is_dir():
         folder /= FOLDER
     originals.require(folder, MD5, f"data.dir={data.dir!r}", f"name {FOLDER}, which"
-                      " cifar-10-python.tar.gz unpacks to, or the folder it lies in")
+                      " cifar-10-python.tar.gz unpacks to, or its parent folder")
     return cache.fill(data, [folder / name for name in MD5], lambda: _read(data, folder))
 
 

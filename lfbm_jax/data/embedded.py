@@ -1,7 +1,7 @@
 """Reads the handwritten digits that scikit-learn ships; nothing is downloaded.
 
-1,797 scans of 8 x 8 pixels with 17 grey levels, a part of the UCI set "Optical Recognition of
-Handwritten Digits" (Alpaydin and Kaynak, 1998). They have no test split of their own.
+The 1,797 scans of 8 x 8 pixels with 17 grey levels are part of the UCI data set "Optical
+Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998). They come without a test split.
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,12 @@
 """Reads Hugging Face data sets: Parquet or Arrow files with a column of encoded images.
 
 `data.dir` is a folder of such files, or one file: a downloaded repository, the output of
-`save_to_disk` of the package `datasets`, or tables of your own. If it is empty, `data.name` is a
-data set on the hub: OWNER/NAME or OWNER/NAME/SUBSET, with @REVISION appended for another revision
-than the newest. Its Parquet files, or those that the hub made by conversion, are fetched once into
-the hub's own cache (`HF_HOME`); files of unused splits are not fetched.
+`save_to_disk` of the package `datasets`, or your own tables. If it is empty, `data.name` is a data
+set on the hub: OWNER/NAME or OWNER/NAME/SUBSET, with @REVISION appended for a revision other than
+the newest. Its Parquet files, or those that the hub converted it to, are fetched once into the
+hub's own cache (`HF_HOME`); files of unused splits are not fetched.
 
-The name of a file says its split, by the words that `datasets` knows: train; test or eval;
+A file's name tells its split, by the words that `datasets` knows: train; test or eval;
 validation, valid, val or dev. If the name has no such word, its folders decide, the innermost
 first. If all files are of one split, or none has such a word, all are training images; otherwise
 `data.test_split` is held out.
@@ -38,7 +38,7 @@ WORDS = {
     "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
 }  # fmt: skip
-CONVERTED = "refs/convert/parquet"  # the branch where the hub puts the Parquet files that it makes
+CONVERTED = "refs/convert/parquet"  # the branch where the hub puts its converted Parquet files
 
 
 def prepare(data: Any) -> cache.Cache:
@@ -76,7 +76,7 @@ def _read_hub(data: Any, tables: Any) -> cache.Reading:
     where = f"data.name={data.name!r}"
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?", data.name)
     if not named:
-        raise UserError(f"{where} is no name on the hub: use OWNER/NAME, OWNER/NAME/SUBSET or"
+        raise UserError(f"{where} is not a name on the hub: use OWNER/NAME, OWNER/NAME/SUBSET or"
                         " either with @REVISION, or name a folder with --config.data.dir=FOLDER")
     repository, subset, revision = named.groups()
     api = _import("huggingface_hub").HfApi()
@@ -88,7 +88,7 @@ def _read_hub(data: Any, tables: Any) -> cache.Reading:
     inside = [name for name in names if not subset or name.startswith(f"{subset}/")]
     if not inside:
         there = sorted({PurePosixPath(name).parts[0] for name in names if "/" in name})
-        raise UserError(f"{where}: there is no subset {subset!r} but {', '.join(there)}")
+        raise UserError(f"{where}: there is no subset {subset!r}; there are {', '.join(there)}")
     splits = _splits(data, inside, where)
     with _explained(where):
         files = {
@@ -117,9 +117,9 @@ def _splits(data: Any, names: Iterable[str], where: str) -> dict[str, str]:
     others = sorted(set(splits.values()) - {"", "train"})
     if len(subsets) > 1:
         raise UserError(f"{where} has several subsets ({', '.join(subsets)}): name one, as the end"
-                        " of data.dir, or behind the name on the hub as OWNER/NAME/SUBSET")
+                        " of data.dir, or after the name on the hub as OWNER/NAME/SUBSET")
     if partial:
-        raise UserError(f"{where}: the hub made Parquet files of a part of this data set only"
+        raise UserError(f"{where}: the hub converted only part of this data set to Parquet files"
                         f" ({partial[0]}): download it and read it by another data.source")
     if len(set(splits.values())) == 1:
         return dict.fromkeys(names, "train")
@@ -128,7 +128,7 @@ def _splits(data: Any, names: Iterable[str], where: str) -> dict[str, str]:
                         " folder with files whose names say train, or with those of one split")
     if others and data.test_split and data.test_split not in others:
         raise UserError(
-            f"data.test_split={data.test_split!r} is no split of {where} to hold out: use"
+            f"data.test_split={data.test_split!r} is not a split of {where} to hold out: use"
             f" {', '.join(map(repr, [*others, '']))}; with '' data.test_fraction of the training"
             " images is held out"
         )
@@ -229,7 +229,7 @@ class _Reader:
                             f" column {self.label!r} ({unlabelled[0]}), as others have: add it")
         self.classes = _class_names(schemas.values(), self.label)
         if unlabelled:
-            self.notes = [*self.notes, f"no labels, for there is no column {self.label!r}"]
+            self.notes = [*self.notes, f"no labels, as there is no column {self.label!r}"]
             self.label = ""
 
     def _examples(self) -> Iterator[tuple[tuple[str, Any], np.ndarray]]:
@@ -241,7 +241,7 @@ class _Reader:
                 name = f"row {row} of {file}"
                 try:
                     if content is None:
-                        raise Misfit(name, "without an image's bytes", "",
+                        raise Misfit(name, "without the bytes of an image", "",
                                      "store the bytes in the files, or leave such rows out")
                     image = encoded.decode(content, name, self.fit.done)
                     yield (self.splits[file], label), self.fit(image, name)

@@ -1,7 +1,7 @@
 """Reads the four IDX files of MNIST and similar data sets, compressed with gzip or not.
 
-The format (LeCun, Cortes and Burges): big-endian 32-bit numbers, namely a magic number (2051 for
-images, 2049 for labels), the count and, for images, height and width; then one byte per value.
+The format (LeCun, Cortes and Burges): a header of big-endian 32-bit numbers (a magic number, 2051
+for images and 2049 for labels; the count; for images, height and width), then one byte per value.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ DIMENSIONS = {"images": 3, "labels": 1}
 
 
 def prepare(data: Any) -> cache.Cache:
-    """Returns the cache of the IDX files in `data.dir`, or of TFDS's `data.name` if that is empty.
+    """Returns the cache of the IDX files in `data.dir`; if that is empty, of TFDS's `data.name`.
 
     Raises:
         UserError: a file is missing, truncated or not an IDX file, or the images do not suit the
@@ -44,7 +44,7 @@ def _find(data: Any) -> dict[tuple[str, str], Path]:
     """Finds the file for each pair (split, "images" or "labels")."""
     folder = cache.folder(data.dir)
     if not folder.is_dir():
-        raise UserError(f"data.dir={data.dir!r} is no folder: name the one with the IDX files")
+        raise UserError(f"data.dir={data.dir!r} is not a folder: name the one with the IDX files")
     found, missing = {}, []
     for split, prefix in SPLITS.items():
         for kind, dimensions in DIMENSIONS.items():
@@ -118,7 +118,7 @@ def _dimensions(file: BinaryIO, path: Path, kind: str) -> tuple[int, ...]:
     )
     if magic != MAGIC[kind]:
         raise UserError(
-            f"{path} is no IDX file of {kind}: it begins with {magic}, not {MAGIC[kind]}"
+            f"{path} is not an IDX file of {kind}: it begins with {magic}, not {MAGIC[kind]}"
         )
     return tuple(dimensions)
 

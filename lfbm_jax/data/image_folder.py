@@ -62,7 +62,7 @@ def prepare(data: Any) -> cache.Cache:
 
 
 def _only_archive(data: Any, folder: Path, listed: list[Member]) -> Path:
-    """Returns the only archive of a folder without images, or raises a UserError."""
+    """Returns the only archive in a folder without images, or raises a UserError."""
     paths = [folder / member.name for member in listed if "/" not in member.name]
     archives = [path for path in paths if members.archive_kind(path)]
     if len(archives) != 1:
@@ -136,8 +136,8 @@ class _Images:
         """Raises a UserError if the archive, or any image that is used, has a fault."""
         if self.climbing:
             raise UserError(
-                f"{self.place}: {len(self.climbing)} names lead outside of the archive, such as"
-                f" {self.climbing[0]!r}, so nothing was read: pack it anew without such names"
+                f"{self.place}: {len(self.climbing)} names lead outside the archive, such as"
+                f" {self.climbing[0]!r}, so nothing was read: pack it again without such names"
             )
         if not self.names:
             raise UserError(f"{self.place} has no images ({', '.join(IMAGES)}), but"

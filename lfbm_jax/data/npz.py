@@ -39,7 +39,7 @@ def prepare(data: Any) -> cache.Cache:
     """
     path = cache.folder(data.dir)
     if not (data.dir and path.is_file()):
-        raise UserError(f"data.dir={data.dir!r} is no file: name an .npz file with"
+        raise UserError(f"data.dir={data.dir!r} is not a file: name an .npz file with"
                         " --config.data.dir=FILE")
     return cache.fill(data, [path], lambda: _read(data, path), settings=tuple(FIELDS))
 
@@ -96,11 +96,11 @@ def _check(
     if "train" not in images:
         word = data.image_field or FIELDS["image_field"]
         raise UserError(
-            f"{path} has no array {word} or train_{word} but {', '.join(file.files) or 'none'}:"
-            f" name the one of the images with --config.data.image_field=NAME, without its split"
+            f"{path} has no array {word} or train_{word}, only {', '.join(file.files) or 'none'}:"
+            f" name the array of images with --config.data.image_field=NAME, without its split"
         )
     if data.label_field and not labels:
-        raise UserError(f"data.label_field={data.label_field!r}: {path} has no such array but"
+        raise UserError(f"data.label_field={data.label_field!r}: {path} has no such array, only"
                         f" {', '.join(file.files)}")
     wrong = []
     for split in used:
@@ -117,10 +117,10 @@ def _check(
             continue
         known = file[labels[split]]
         if known.dtype.kind not in "iub" or known.shape not in ((len(pixels),), (len(pixels), 1)):
-            wrong.append(f"{labels[split]} is {known.dtype} of the shape {known.shape}, not one"
+            wrong.append(f"{labels[split]} is {known.dtype} of shape {known.shape}, not one"
                          f" whole number for each of the {len(pixels)} images")
     if wrong:
-        raise UserError(f"{path}: {'; '.join(wrong)}: write the arrays anew")
+        raise UserError(f"{path}: {'; '.join(wrong)}: write the arrays again")
 
 
 @contextlib.contextmanager
@@ -130,12 +130,12 @@ def _explained(path: Path) -> Iterator[None]:
         if is_web_page(path):
             raise UserError(f"{path} is a web page, not the file itself: fetch it again")
         if not zipfile.is_zipfile(path):
-            raise UserError(f"{path} is truncated or no .npz file: write it with numpy.savez, or"
-                            " fetch it again")
+            raise UserError(f"{path} is truncated or not an .npz file: write it with numpy.savez,"
+                            " or fetch it again")
         yield
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}), though the file itself"
                         " may be intact; run the same command again") from error
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged or has arrays of objects ({error}): write it anew with"
+        raise UserError(f"{path} is damaged or has arrays of objects ({error}): write it again with"
                         " numpy.savez") from error

@@ -31,7 +31,7 @@ def prepare(data: Any) -> cache.Cache:
     """Returns the cache of the MATLAB files in `data.dir`; the labels are the digits.
 
     Raises:
-        UserError: files are missing or not the original ones (all are named), or the images do not
+        UserError: files are missing or are not the originals (all are named), or the images do not
             suit the config (see `resize.Fit`).
     """
     if not data.dir:

@@ -1,7 +1,7 @@
 """Draws artificial images of any size for smoke runs and benchmarks, which need no files.
 
-Each image is a soft-edged square of random colour, position and size on a random background, so
-that a model has something to fit. Smoke runs train on three quarters of the images, which outnumber
+Each image is a soft-edged square of random colour, position and size on a random background,
+which a model can learn. Smoke runs train on three quarters of the images, which outnumber
 the latent dimensions of all experiments, so that covariances exist. There are ten labels, as in the
 data sets that the images stand in for.
 """

@@ -1,10 +1,9 @@
 """Reads TensorFlow Datasets: `svhn_cropped`, `cifar10`, `celeb_a`, `mnist` and all others.
 
 TFDS downloads the original files, or takes them from `data.manual_dir`, verifies their checksums
-and writes records, from which the cache is filled. Only this imports TensorFlow, inside functions:
-once the cache is filled, neither TensorFlow nor TFDS has to be installed. This package then no
-longer needs the records (in `data.dir`, or else in the folder `tfds` of the cache), and they may be
-removed.
+and writes records, from which the cache is filled. Only this module imports TensorFlow, inside
+functions. Once the cache is filled, neither TensorFlow nor TFDS has to be installed, and the
+records (in `data.dir`, or else in the folder `tfds` of the cache) may be removed.
 """
 
 import contextlib
@@ -37,8 +36,8 @@ def prepare(data: Any) -> cache.Cache:
 
     Raises:
         UserError: the name or the split is unknown; TFDS or TensorFlow is missing; the original
-            files are not in `data.manual_dir` and cannot be downloaded; files are not the original
-            ones; or the images do not suit the config (see `resize.Fit`).
+            files are not in `data.manual_dir` and cannot be downloaded; files are not the
+            originals; or the images do not suit the config (see `resize.Fit`).
     """
     return cache.fill(data, files=(), read=lambda: _read(data))
 
@@ -75,7 +74,7 @@ def _held_out_split(data: Any, splits: list[str]) -> str:
     others = [name for name in splits if name != "train"]
     if data.test_split and data.test_split not in others:
         raise UserError(
-            f"data.test_split={data.test_split!r} is no split of {data.name} to hold out: use"
+            f"data.test_split={data.test_split!r} is not a split of {data.name} to hold out: use"
             f" {', '.join([*others, repr('')])}; with '' data.test_fraction of the training images"
             " is held out"
         )
@@ -96,7 +95,7 @@ def _prepared_builder(data: Any) -> Any:
         )
     except tfds.core.DatasetNotFoundError:
         near = did_you_mean(data.name, tfds.list_builders())
-        raise UserError(f"data.name={data.name!r} is no data set of TFDS: {near}") from None
+        raise UserError(f"data.name={data.name!r} is not a data set of TFDS: {near}") from None
     own.mkdir(exist_ok=True)
     with atomic.locked(own / f".{builder.name}.lock"), _explained(data):
         if not builder.data_path.exists():
@@ -127,12 +126,12 @@ def _import_tfds() -> Any:
 
 
 def _check_files(data: Any, builder: Any, downloads: Path) -> None:
-    """Raises a UserError if a given file is not the original, or a missing one's host is silent."""
+    """Raises a UserError if a given file is not the original or a missing one's host is silent."""
     from tensorflow_datasets.core.download import resource
 
     manual = cache.folder(data.manual_dir) if data.manual_dir else None
     if manual and not manual.is_dir():
-        raise UserError(f"data.manual_dir={data.manual_dir!r} is no folder: name the one that has"
+        raise UserError(f"data.manual_dir={data.manual_dir!r} is not a folder: name the one with"
                         f" the original files of {builder.name}")
     missing, others = {}, []
     for url, info in (builder.url_infos or {}).items():
@@ -143,7 +142,7 @@ def _check_files(data: Any, builder: Any, downloads: Path) -> None:
         if not given and not resource.is_locally_cached(download):
             missing[url] = info.filename
     if others:
-        also = f"; not there: {', '.join(missing.values())}" if missing else ""
+        also = f"; missing: {', '.join(missing.values())}" if missing else ""
         raise UserError(
             f"data.manual_dir={data.manual_dir!r}: {'; '.join(others)}: put the original files"
             f" there{also}"
@@ -159,7 +158,7 @@ def _check_files(data: Any, builder: Any, downloads: Path) -> None:
 
 
 def _other_file(path: Path, size: int) -> str | None:
-    """Says how a file differs from the original, judged by its beginning and size; None if not."""
+    """Says how a file's beginning or size differs from the original's; None if they agree."""
     if web_page.is_web_page(path):
         return f"{path.name} is a web page (a notice of a quota or an error?), not the file itself"
     found = path.stat().st_size
@@ -202,7 +201,7 @@ def _explained(data: Any) -> Iterator[None]:
         what = str(error).splitlines()[0].rstrip(":")
         place = re.search(r", downloaded to (.*), has wrong checksum", what)
         if place and web_page.is_web_page(Path(place[1])):
-            what += ", for it is a web page (a notice of a quota or an error?)"
+            what += ", as it is a web page (a notice of a quota or an error?)"
         raise UserError(
             f"data.name={data.name!r}: {what}: put the original file into a folder and name it with"
             " --config.data.manual_dir=FOLDER"

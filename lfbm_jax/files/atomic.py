@@ -19,9 +19,9 @@ LOCK = "lock"
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on the file `path`, creating the file and waiting where needed.
+    """Holds an exclusive lock on the file `path`, creating the file and waiting if necessary.
 
-    The kernel releases the lock when the process ends, in whatever way.
+    The kernel releases the lock when the process ends, however it ends.
     """
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # Else a power cut may leave an empty file.
+            os.fsync(file.fileno())  # Otherwise a power cut may leave an empty file.
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Lists the files below a folder or in an archive, each real file once, in the order of names.
+"""Lists the files below a folder or in an archive, each real file once, sorted by name.
 
 Nothing is unpacked. An archive is a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2. The members of a tar
 come in the order of the archive, because seeking backwards in a compressed file means reading it
@@ -29,7 +29,7 @@ ARCHIVES = (*TAR_OPENERS, ".zip")
 ENCRYPTED = 0x1  # of a zip member's flags
 # What Python raises for damaged compressed content.
 DAMAGED = (EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
-READ_ALREADY = "link to what is read already"
+READ_ALREADY = "link to a file that is read anyway"
 LINK = "link in an archive"
 SPECIAL = "link to nothing or special file"
 UNPACK = "unpack the archive and name the folder"
@@ -42,7 +42,7 @@ class Member(NamedTuple):
         name: the path below the folder or in the archive, with slashes.
         read: returns the content, or raises a Misfit. An archive's member must be read before the
             next one is taken.
-        left_out: why the file is not to be read, such as "link in an archive"; "" where it is.
+        left_out: why the file is not to be read, such as "link in an archive"; "" if it is.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Member(NamedTuple):
 
 
 def archive_kind(path: Path) -> str | None:
-    """The suffix by which a file counts as an archive; None where it does not."""
+    """The suffix that makes a file an archive; None if it is not an archive."""
     return next((kind for kind in ARCHIVES if path.name.lower().endswith(kind)), None)
 
 
@@ -83,7 +83,7 @@ def in_folder(folder: Path) -> list[Member]:
             candidates += [((relative / name).as_posix(), f"{real}/{name}") for name in files]
     if unreadable:
         raise UserError(f"{unreadable[0].filename} cannot be read ({unreadable[0].strerror}):"
-                        " allow it or name another folder")
+                        " allow it, or name another folder")
     found = []
     links = {path for _, path in candidates if os.path.islink(path)}
     for name, path in sorted(candidates, key=lambda item: (item[1] in links, by_name(item[0]))):
@@ -134,7 +134,9 @@ def _explained(archive: Path) -> Iterator[None]:
     except (OSError, *DAMAGED, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # a fault of the disk
             raise UserError(f"{archive} cannot be read ({error.strerror}): try again") from error
-        what = "a web page, not the archive" if is_web_page(archive) else "truncated or no archive"
+        what = (
+            "a web page, not the archive" if is_web_page(archive) else "truncated or not an archive"
+        )
         raise UserError(f"{archive} is {what} ({error}): fetch it again"
                         ) from error
 

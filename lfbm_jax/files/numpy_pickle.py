@@ -1,6 +1,6 @@
 """Reads pickles of containers, numbers, text and NumPy arrays without running anything in them.
 
-Only the few functions that rebuild arrays are allowed, and this module replaces them by its own
+Only the few functions that rebuild arrays are allowed, and this module replaces them with its own
 (see `restricted_pickle`). Pickles from Python 2 work too; their text is read as bytes.
 """
 
@@ -29,11 +29,11 @@ def read(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); try again") from error
     except NotAllowedError as error:
-        raise UserError(f"{path} asks for {error} to be called, which is not done: fetch the"
+        raise UserError(f"{path} wants to call {error}, which is not allowed: fetch the"
                         " original file") from error
-    except Exception as error:  # Damaged pickles raise all sorts.
-        raise UserError(f"{path} is not a whole pickle ({type(error).__name__}: {error}): fetch it"
-                        " again") from error
+    except Exception as error:  # A damaged pickle may raise anything.
+        raise UserError(f"{path} is not a complete pickle ({type(error).__name__}: {error}): fetch"
+                        " it again") from error
 
 
 class _DType:

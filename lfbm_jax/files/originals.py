@@ -1,4 +1,4 @@
-"""Checks that the original files of a data set are there, and their published checksums."""
+"""Checks that the original files of a data set exist and have their published checksums."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping

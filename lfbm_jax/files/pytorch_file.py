@@ -2,8 +2,8 @@
 
 Such a file is a pickle whose tensors refer to storages, flat arrays stored beside it. Since PyTorch
 1.6 the pickle and the storages are members of a zip archive; before, they followed each other in
-one file. Only the few functions that rebuild tensors are allowed, and this module replaces them by
-its own (see `restricted_pickle`).
+one file. Only the few functions that rebuild tensors are allowed, and this module replaces them
+with its own (see `restricted_pickle`).
 """
 
 import collections
@@ -57,12 +57,12 @@ def read(path: str | pathlib.Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except NotAllowedError as error:
         raise UserError(
-            f"{path} asks for {error} to be called, which is not done; save the state dicts alone"
+            f"{path} wants to call {error}, which is not allowed; save the state dicts alone"
         ) from error
     except Exception as error:  # A damaged pickle may raise anything.
         raise UserError(
-            f"{path} is not a whole file of torch.save"
-            f" ({type(error).__name__}: {error}); get it anew"
+            f"{path} is not a complete file of torch.save"
+            f" ({type(error).__name__}: {error}); get it again"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Reads pickles in which only listed functions may be called.
 
 A pickle can name any Python function to be called. A reader of one kind of file lists the few that
-such files need, and replaces them by its own.
+such files need, and replaces them with its own.
 """
 
 import pickle
@@ -17,8 +17,8 @@ class Unpickler(pickle.Unpickler):
     """Unpickles containers, numbers and text; a subclass adds what else its files may hold.
 
     Attributes:
-        allowed: what stands in place of each function or class that a pickle may name, by module
-            and name.
+        allowed: the replacement of each function or class that a pickle may name, by module and
+            name.
     """
 
     allowed: Mapping[tuple[str, str], Any] = {}

@@ -11,6 +11,6 @@ PAGE = re.compile(
 
 
 def is_web_page(path: Path) -> bool:
-    """Whether a file begins like an HTML page, whatever its name."""
+    """Whether a file begins like an HTML page; its name does not matter."""
     with open(path, "rb") as file:
         return PAGE.match(file.read(BEGIN)) is not None

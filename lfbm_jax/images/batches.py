@@ -1,4 +1,4 @@
-"""Batches of training examples: which images each step sees, in which order, on which device."""
+"""Batches of training examples: which images each step uses, in which order, on which device."""
 
 import functools
 
@@ -24,7 +24,7 @@ class Batches:
         split: the training images and labels.
         seed: determines the order of the images.
         batch_size: the number of examples per step.
-        masks: uint8 [N, H, W, 1], 1 where a pixel is visible; None where all pixels are.
+        masks: uint8 [N, H, W, 1], 1 where a pixel is visible; None if all are.
         resident: whether all images are kept on every device, which then gathers its own share.
             None: only on accelerators with plenty of free memory.
     """

@@ -1,9 +1,9 @@
-"""The uint8 cache that every data source is turned into once and that is then memory-mapped.
+"""The uint8 cache, which each data source is converted to once and which is then memory-mapped.
 
 A cache is a folder `<name>-<fingerprint>` in `data.cache_dir` that holds
 
     images.npy     uint8 [N, H, W, C], the training images first, then the test images
-    labels.npy     int32 [N], where the source has labels
+    labels.npy     int32 [N], if the source has labels
     manifest.json  what it was made from and how, counts, file sizes, class names
 
 It is written in one pass, image by image, and appears complete or not at all (`files/atomic`).
@@ -26,11 +26,11 @@ from tqdm import tqdm
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 
-# Raise it when the meaning of the content changes: caches of older formats stay, unused.
+# Increase it when the meaning of the content changes: caches of older formats stay, unused.
 FORMAT = 2
-SINCE_FORMAT = "images are made smaller by a bilinear filter and turned upright"
+SINCE_FORMAT = "images are now reduced by a bilinear filter and turned upright"
 HOLD_OUT_SEED = 0  # Fixed, so that every run on one data set has the same test images.
-COPY_ROWS = 1024  # images copied at once when they have to be reordered
+COPY_ROWS = 1024  # images copied at a time when they have to be reordered
 
 
 class Split(NamedTuple):
@@ -39,7 +39,7 @@ class Split(NamedTuple):
     Attributes:
         images: uint8 [N, H, W, C], memory-mapped, or `selection.Rows` of such an array, which are
             indexed in the same way.
-        labels: int32 [N], or None where they are not known.
+        labels: int32 [N], or None if they are not known.
         name: what reports call the split.
     """
 
@@ -48,7 +48,7 @@ class Split(NamedTuple):
     name: str = ""
 
     def rows(self, count: int) -> np.ndarray:
-        """Indices [count] of images spread evenly over the split; all of them where count is 0.
+        """Indices [count] of images spread evenly over the split; all of them if count is 0.
 
         Folders are read class by class, so the first images would all belong to one class.
         """
@@ -67,10 +67,10 @@ class Cache(NamedTuple):
 
     Attributes:
         train: what models learn from.
-        held_out: other images of the same classes; None where there are none.
+        held_out: other images of the same classes; None if there are none.
         directory: the folder of the cache.
         excluded: images of the classes that are in neither split, or None (see `selection`).
-        selection: how the splits were chosen, for use in file names; "" where they are the
+        selection: how the splits were chosen, for use in file names; "" if they are the
             splits of the source.
     """
 
@@ -97,12 +97,12 @@ class Layout(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A source that was opened to be read once.
+    """A source, opened to be read once.
 
     Attributes:
         examples: yields (key, uint8 [H, W, C]).
         arrange: turns the list of all keys, in the order of reading, into a Layout.
-        total: the number of examples where it is known beforehand, for the progress bar.
+        total: the number of examples, if it is known beforehand, for the progress bar.
         notes: called at the end; returns what the user should know, such as files left out.
     """
 
@@ -121,15 +121,15 @@ def fill(
     notes of the reading.
 
     Args:
-        data: the config's `data` section. Where the source has no test split, `test_fraction` of
+        data: the config's `data` section. If the source has no test split, `test_fraction` of
             its examples become the test split, by a fixed permutation.
         files: the files of the source. If their sizes or times change, a new cache is made.
         read: opens the source; called only if the cache has to be made.
-        settings: names of those settings of the section that only some sources read. Other values
-            make another cache.
+        settings: names of the settings in the section that only some sources read. Other values of
+            these make another cache.
 
     Raises:
-        UserError: `data.cache_dir` lies inside `data.dir`, cannot be written or its disk is full;
+        UserError: `data.cache_dir` is inside `data.dir`, cannot be written, or its disk is full;
             there are no examples; `data.test_fraction` leaves a split empty.
     """
     root = cache_root(data)
@@ -217,7 +217,7 @@ def default_root() -> Path:
 
 
 def folder(text: str) -> Path:
-    """The absolute path for the text of a config; `~` is the home folder."""
+    """The absolute path of a folder named in a config; `~` is the home folder."""
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
@@ -256,7 +256,8 @@ def _tell_outdated(root: Path, name: str, fingerprint: dict[str, Any]) -> None:
         number = old.pop("format", 0)
         if number < FORMAT and old.items() <= fingerprint.items():
             print(f"data cache {directory} has the older format {number} and is not used: preparing"
-                  f" the data anew, since {SINCE_FORMAT}; the old cache may be removed", flush=True)
+                  f" the data again, since {SINCE_FORMAT}; the old cache may be removed",
+                  flush=True)
 
 
 def _fingerprint(data: Any, files: Iterable[Path]) -> dict[str, Any]:
@@ -325,7 +326,7 @@ def _write(directory: Path, data: Any, fingerprint: dict[str, Any], reading: Rea
 def _write_images(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> None:
     """Writes an `.npy` file image by image.
 
-    NumPy reserves room in the header for a larger first axis: it is corrected at the end.
+    NumPy reserves room in the header for a larger first axis, which is corrected at the end.
     """
     def write_header(count: int) -> None:
         np.lib.format.write_array_header_1_0(
@@ -351,7 +352,7 @@ def _rows(path: Path, order: list[int]) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def _synced(path: Path) -> Iterator[Any]:
-    """Opens a new file and flushes it to the disk on closing, so before the folder is renamed."""
+    """Opens a new file; flushes it to disk on closing, that is, before the folder is renamed."""
     with open(path, "wb") as file:
         yield file
         file.flush()

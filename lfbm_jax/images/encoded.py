@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from lfbm_jax.errors import Misfit
 
-# What Pillow raises on bytes that are no image, or a broken or truncated one.
+# What Pillow raises if bytes are not an image, or are a broken or truncated one.
 UNREADABLE = (
     OSError,
     SyntaxError,
@@ -41,14 +41,16 @@ def decode(content: bytes, where: str, done: collections.Counter[str]) -> Image.
         done: counts the images that have several frames.
 
     Raises:
-        Misfit: the bytes are truncated or no image.
+        Misfit: the bytes are truncated or are not an image.
     """
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
     except UNREADABLE as error:
         detail = "" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise Misfit(where, "truncated or no image", detail, "replace or remove them") from error
+        raise Misfit(
+            where, "truncated or not an image", detail, "replace or remove them"
+        ) from error
     if getattr(image, "n_frames", 1) > 1:  # Some formats lack the attribute.
         done["of several frames, the first taken"] += 1
     return _upright(image)

@@ -1,12 +1,12 @@
-"""Masks of visible pixels, each a function of (seed, index of the image) only.
+"""Masks of visible pixels, each a function of (seed, index of the image) alone.
 
-A mask is 1 where a pixel is visible. A config names the hidden pixels by a short text:
+A mask is 1 where a pixel is visible. In a config, a short text says which pixels are hidden:
 
     center_box            the centred square of Table 3, 5/8 of the side
     center_box:20         a centred square of side 20
     box:4,4,10,12         the box with this top, left, height and width
     random_box:12         a square of side 12, at a different place in every image
-    salt_and_pepper:0.5   half of the pixels, chosen anew for every image
+    salt_and_pepper:0.5   half of the pixels, other ones in every image
     png:FILE              the black pixels of a picture of the same size as the images
 """
 
@@ -44,7 +44,7 @@ class Mask:
 
 
 def parse(text: str, side: int, field: str) -> Mask:
-    """Parses the text of a mask for images of `side` x `side` pixels.
+    """Parses the text that describes a mask for images of `side` x `side` pixels.
 
     Raises:
         UserError: naming `field`, if the text is not a mask or hides no pixel or all pixels.
@@ -84,7 +84,7 @@ def keep(masks: np.ndarray, path: Path) -> None:
         found = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise UserError(
-            f"data.mask: {path} is damaged ({error}); move it away, it is made again"
+            f"data.mask: {path} is damaged ({error}); move it away, then it is made again"
         ) from error
     if not np.array_equal(found, masks):
         raise UserError(f"data.mask: {path} holds other masks; choose another --workdir")
@@ -157,7 +157,7 @@ def _fixed(hidden: np.ndarray) -> Mask:
 def _boxed(side: int, top: int, left: int, height: int, width: int) -> np.ndarray:
     """Returns bool [side, side], True inside the box."""
     if min(top, left) < 0 or min(height, width) < 1 or max(top + height, left + width) > side:
-        raise ValueError(f"the box must lie within {side} x {side} pixels")
+        raise ValueError(f"the box must be within {side} x {side} pixels")
     hidden = np.zeros((side, side), bool)
     hidden[top : top + height, left : left + width] = True
     return hidden

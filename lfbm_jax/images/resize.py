@@ -31,7 +31,7 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Converts images to the size and channels that a config's `data` section asks for.
+    """Converts images to the size and channels that a config's `data` section sets.
 
     Attributes:
         size: height and width of the result, in pixels.
@@ -63,8 +63,8 @@ class Fit:
         try:
             ImageColor.getrgb(data.background)
         except ValueError:
-            raise UserError(f"data.background={data.background!r} is no colour: use a name such as"
-                            " 'white', or '#rrggbb'") from None
+            raise UserError(f"data.background={data.background!r} is not a colour: use a name, such"
+                            " as 'white', or '#rrggbb'") from None
         crop = data.crop if data.crop in ("", "center") else _parse(data.crop)
         return cls(data.image_size, data.channels, crop, data.convert, data.background)
 
@@ -114,7 +114,7 @@ class Fit:
             return image.convert(wanted)  # One bit to eight; else as it is.
         if image.mode not in CONVERTIBLE and not sixteen_bits:
             raise Misfit(where, f"of mode {mode}", "", f"scale from 65,535 to 255 or save as"
-                         f" {wanted} with 8 bits a channel")
+                         f" {wanted} with 8 bits per channel")
         if not self.convert:
             raise Misfit(
                 where,

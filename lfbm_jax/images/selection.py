@@ -1,6 +1,6 @@
-"""Selects which images of a data set train, which are held out, and which classes are left out.
+"""Selects the training and the held-out images of a data set, and the classes to leave out.
 
-A cache holds a data set once, whatever is selected here: rows are looked up when images are read.
+A cache holds the whole data set once, and rows are selected when images are read.
 """
 
 from typing import Any
@@ -47,21 +47,20 @@ def check(data: Any) -> None:
 
 
 def select(cache: Cache, data: Any) -> Cache:
-    """Returns the splits that a config's `data` section asks for. No image is in two of them.
+    """Returns the splits that a config's `data` section describes. No image is in two of them.
 
-    Images with a label in `data.exclude_labels` never train. Call the other images normal.
+    Images with a label in `data.exclude_labels` are never trained on. Call the others normal.
 
     If `data.pooled_train_share` is 0, normal images keep the splits of the source, and `excluded`
     holds the excluded images of the test split. Otherwise, all images are pooled and the normal
-    ones permuted: the given share of them, rounded down, trains, the rest is the test split, and
-    `excluded` holds every excluded image. The permutation depends on `data.pooled_seed` and the
-    number of normal images alone.
+    ones permuted: the given share of them, rounded down, is for training and the rest is the test
+    split, and `excluded` holds every excluded image. The permutation depends on `data.pooled_seed`
+    and the number of normal images alone.
 
     If `data.num_train` is not 0, only that many of the training images are used, spread evenly.
 
     Raises:
-        UserError: labels are excluded but the images have none or not these, or a split would be
-            empty.
+        UserError: labels are excluded that the images do not have, or a split would be empty.
     """
     labels = tuple(data.exclude_labels)
     if not (labels or data.pooled_train_share or data.num_train):
@@ -70,7 +69,7 @@ def select(cache: Cache, data: Any) -> Cache:
     left_out = _are_of(every, labels)
     if data.pooled_train_share:
         normal = np.flatnonzero(~left_out)
-        # NumPy guarantees that RandomState never changes: a run can be scored years later.
+        # NumPy guarantees that RandomState never changes, so a run can be scored years later.
         normal = np.random.RandomState(data.pooled_seed).permutation(normal)
         count = int(data.pooled_train_share * len(normal))
         train, test = np.sort(normal[:count]), np.sort(normal[count:])
@@ -104,7 +103,7 @@ def select(cache: Cache, data: Any) -> Cache:
 
 
 def setting(data: Any) -> dict[str, Any]:
-    """What a report states about the selection; empty where the source's splits are used whole."""
+    """What a report states about the selection; empty if the source's splits are used whole."""
     found = {}
     if data.exclude_labels:
         found["exclude_labels"] = tuple(data.exclude_labels)

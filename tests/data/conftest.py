@@ -1,4 +1,4 @@
-"""Preparing the folders and archives of images that the tests here write."""
+"""Fixtures that prepare the folders and archives of images that these tests write."""
 
 import pytest
 

@@ -37,7 +37,7 @@ def svhn(folder):
     """MATLAB files: X uint8 [32, 32, 3, N], y uint8 [N, 1] in 1 ... 10, where 10 is the digit 0.
 
     Returns:
-        split -> (images uint8 [N, 32, 32, 3], digits [N]); `extra` is no split of the paper's.
+        split -> (images uint8 [N, 32, 32, 3], digits [N]); the paper does not use `extra`.
     """
     from scipy import io as matlab
 
@@ -92,7 +92,7 @@ def cifar10(folder):
 
 
 def cifar10_batches(folder):
-    """The same for Python: pickles that Python 2 wrote, in a folder, with two files besides.
+    """The same for Python: a folder of pickles written by Python 2, and two other files.
 
     Returns:
         split -> (images uint8 [N, 32, 32, 3], labels [N]).
@@ -158,7 +158,7 @@ def celeba(folder):
     with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
         archive.writestr("img_align_celeba/", b"")
         for name, number in zip(names, partition, strict=True):
-            coarse = random.integers(0, 256, (14, 12, 3), dtype=np.uint8)  # JPEG keeps no noise
+            coarse = random.integers(0, 256, (14, 12, 3), dtype=np.uint8)  # JPEG loses noise
             smooth = Image.fromarray(coarse).resize((CELEBA_WIDTH, CELEBA_HEIGHT), Image.BICUBIC)
             content = io.BytesIO()
             smooth.save(content, "JPEG", quality=95)
@@ -180,7 +180,7 @@ def celeba(folder):
 
 
 def record_checksums(monkeypatch, name, folder):
-    """Makes the TFDS builder of a data set take the files of a folder for the original ones."""
+    """Makes the TFDS builder of a data set accept the files in a folder as the originals."""
     import tensorflow_datasets as tfds
 
     on_record = tfds.builder_cls(name).url_infos

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files of encoded images, in folders and from a stand-in of the hub."""
+"""Parquet and Arrow files of encoded images, in folders and from a stand-in for the hub."""
 
 import functools
 import http.server
@@ -46,7 +46,7 @@ def encoded(image, **options):
 
 
 def table(images, labels=None, image="image", kind=STRUCT, names=None):
-    """A table of encoded images, with class names where given, as `datasets` writes them."""
+    """A table of encoded images, with class names if given, as `datasets` writes them."""
     contents = [content if isinstance(content, bytes | None) else encoded(content)
                 for content in images]
     if kind is STRUCT:
@@ -78,7 +78,7 @@ def manifest(cache):
 
 
 def test_a_repository_as_it_is_downloaded(prepare, tmp_path, capsys):
-    """Shards in the order of their numbers, class names, and whatever else lies there."""
+    """Shards in the order of their numbers, class names, and other files in the folder."""
     folder = tmp_path / "cifar10"
     train, test = pixels(0, 22), pixels(1, 5)
     names = ["cat", "dog"]
@@ -125,7 +125,7 @@ def test_forms_and_layouts(prepare, tmp_path, form, layout):
 
 @pytest.mark.parametrize("kind", [STRUCT, pa.binary(), pa.large_binary()])
 def test_kinds_of_columns(prepare, tmp_path, kind):
-    """Labels are texts here, one of them missing."""
+    """The labels are texts, and one of them is missing."""
     images = pixels(0, 4)
     labels = ["dog", None, "cat", "dog"]
     path = write(tmp_path / "all.parquet", table(images, labels, kind=kind))
@@ -148,7 +148,7 @@ def test_columns_by_setting(prepare, refusal, tmp_path, capsys):
     assert "'img' of another type" in refusal(path, image_field="img", label_field="img")
     path = write(tmp_path / "more.parquet", table(images))
     assert prepare(path).train.labels is None
-    assert "no labels, for there is no column 'label'" in capsys.readouterr().out
+    assert "no labels, as there is no column 'label'" in capsys.readouterr().out
 
 
 def test_all_files_that_cannot_be_used_are_counted(refusal, tmp_path):
@@ -177,8 +177,8 @@ def test_all_images_that_cannot_be_used_are_counted(refusal, tmp_path):
     line = refusal(path)
     assert "4 of 6 images cannot be used" in line
     for said in (
-        "2 truncated or no image (row 0 of all.parquet",
-        "1 without an image's bytes (row 1 of all.parquet)",
+        "2 truncated or not an image (row 0 of all.parquet",
+        "1 without the bytes of an image (row 1 of all.parquet)",
         "1 of mode L (row 2 of all.parquet)",
     ):
         assert said in line
@@ -197,9 +197,10 @@ def test_damage_behind_a_good_schema_ends_in_one_line(refusal, tmp_path):
     [
         (["a.txt"], {}, r"has no files \.parquet or \.arrow; a folder of images is read with"),
         (["test.parquet", "dev.parquet"], {}, "images of test, validation, but none to train on"),
-        (["train.parquet", "dev.parquet"], {}, "test_split='test' is no split.*'validation', ''"),
+        (["train.parquet", "dev.parquet"], {},
+            "test_split='test' is not a split.*'validation', ''"),
         (["a/train.parquet", "b/train.parquet"], {}, r"several subsets \(a, b\): name one"),
-        (["a/partial-train/0.parquet"], {}, "a part of this data set only"),
+        (["a/partial-train/0.parquet"], {}, "only part of this data set"),
         (["train-0.parquet", "train-1.parquet"], {"unlabelled": 1}, "1 of 2 files have no column"),
     ],
 )
@@ -214,7 +215,7 @@ def test_what_is_no_data_set(refusal, tmp_path, names, settings, said):
 
 def test_places_that_are_none(refusal, tmp_path):
     assert "is neither a folder nor a file" in refusal(tmp_path / "none")
-    assert "data.name='x' is no name on the hub: use OWNER/NAME" in refusal("")
+    assert "data.name='x' is not a name on the hub: use OWNER/NAME" in refusal("")
 
 
 def test_a_missing_package_is_named(refusal, tmp_path, monkeypatch):
@@ -225,7 +226,7 @@ def test_a_missing_package_is_named(refusal, tmp_path, monkeypatch):
 
 
 class Hub:
-    """A stand-in of the hub on this machine: repositories with files, some of them private.
+    """A stand-in for the hub on this machine: repositories with files, some of them private.
 
     Attributes:
         files: (repository, revision) -> {name: content}.

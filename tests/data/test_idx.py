@@ -1,4 +1,4 @@
-"""A fault while an IDX file is read is told from a file that is truncated."""
+"""A fault while an IDX file is read is distinguished from a truncated file."""
 
 import errno
 import gzip

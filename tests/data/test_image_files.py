@@ -1,4 +1,4 @@
-"""Single images as users have them: orientations, animations, other modes than the config's."""
+"""Single images as users have them: orientations, animations, modes other than the config's."""
 
 import struct
 
@@ -28,7 +28,7 @@ def oriented(upright, orientation):
 
 @pytest.mark.parametrize("place", ["folder", "a.zip", "a.tar", "a.tar.gz"])
 def test_all_orientations_are_stored_upright(prepare, tmp_path, place, capsys):
-    """The picture is higher than wide; its centred square is compared, without loss and with."""
+    """The picture is higher than wide; its centred square is compared, with and without loss."""
     upright = np.kron(pixels(0, (3, 2, 3)), np.ones((4, 4, 1), np.uint8))
     files = {}
     for orientation in range(1, 9):
@@ -54,7 +54,7 @@ def test_an_oriented_jpeg_is_stored_upright(prepare, tmp_path):
 
 
 def test_damaged_exif_does_not_keep_an_image_out(prepare, tmp_path):
-    """A tag of a wrong type beside the orientation, and a block that is no EXIF at all."""
+    """A tag of a wrong type beside the orientation, and a block that is not EXIF at all."""
     image, exif = oriented(pixels(0), 6)
     exif[0x011A] = 72.0
     damaged = bytearray(exif.tobytes())
@@ -80,7 +80,7 @@ def test_of_animations_the_first_frame_is_read(prepare, tmp_path, capsys):
 
 
 def transparent(mode="RGBA"):
-    """An image whose left half is not to be seen; the right half is (10, 200, 30) or 150."""
+    """An image whose left half is transparent; the right half is (10, 200, 30) or 150."""
     shown = {"RGBA": (10, 200, 30, 255), "LA": (150, 255)}[mode]
     image = np.zeros((SIZE, SIZE, len(shown)), np.uint8)
     image[:, 4:] = shown
@@ -134,7 +134,7 @@ def test_other_modes_are_converted_where_asked(prepare, tmp_path, capsys, backgr
 @pytest.mark.parametrize("settings", [{"channels": 1}, {"channels": 3, "convert": True}])
 def test_sixteen_bits_are_scaled_to_eight(prepare, tmp_path, settings, capsys):
     levels = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
-    levels[0, 1:5] = 128, 129, 65406, 65407  # On both sides of where rounding turns.
+    levels[0, 1:5] = 128, 129, 65406, 65407  # On both sides of the point where rounding changes.
     (stored,) = prepare(write(tmp_path / "folder", {"a.png": encoded(levels)}),
                         **settings).train.images
     np.testing.assert_array_equal(stored[..., -1], np.round(levels / 65535 * 255))

@@ -29,7 +29,7 @@ def test_what_is_left_out_is_counted_by_suffix(prepare, tmp_path, place, capsys)
 
 
 def test_all_problems_are_in_one_message(refusal, tmp_path):
-    """Also those of places and sizes; what is no image is not blamed on anything else."""
+    """Faults of place and size are named too; what is not an image has no other fault."""
     whole = encoded(pixels(0))
     files = {f"train/a/{name}": content for name, content in plain(2).items()}
     files |= {
@@ -44,7 +44,7 @@ def test_all_problems_are_in_one_message(refusal, tmp_path):
     assert "6 of 8 images cannot be used" in line
     for name in ("cut.png", "large.png", "grey.png", "loose.png", "x.png"):
         assert name in line
-    assert "2 truncated or no image" in line
+    assert "2 truncated or not an image" in line
     assert "BytesIO" not in line
 
 
@@ -54,7 +54,7 @@ def test_links_lead_to_every_real_file_once(prepare, tmp_path, capsys):
     write(folder / "cat", {f"{i}.png": encoded(pixels(i)) for i in range(2)})
     write(elsewhere / "deep", {"7.png": encoded(pixels(7))})
     (elsewhere / "deep" / "back").symlink_to(folder)
-    (folder / "another").symlink_to(folder / "cat")  # Sorted before what it leads to.
+    (folder / "another").symlink_to(folder / "cat")  # Sorted before its target.
     (folder / "self").symlink_to(".")
     (folder / "cat" / "up").symlink_to("..")
     (folder / "cat" / "0again.png").symlink_to("0.png")
@@ -66,7 +66,7 @@ def test_links_lead_to_every_real_file_once(prepare, tmp_path, capsys):
     np.testing.assert_array_equal(train.images, [pixels(0), pixels(1), pixels(7)])
     np.testing.assert_array_equal(train.labels, [0, 0, 1])
     out = capsys.readouterr().out
-    assert "5 link to what is read already" in out
+    assert "5 link to a file that is read anyway" in out
     assert "3 link to nothing or special file" in out
 
 
@@ -87,7 +87,7 @@ def test_validation_is_the_held_out_split_where_there_is_no_test(
 
 @pytest.mark.parametrize("place", ["folder", "a.zip", "a.tar"])
 def test_validation_beside_test_is_left_out_and_said(prepare, tmp_path, place, capsys):
-    """Even what would not fit."""
+    """Even images that would not fit."""
     files = {f"{split}/{i}.png": encoded(pixels(i)) for split in ("train", "test")
              for i in range(2)}
     files |= {"val/b/0.png": encoded(pixels(0)), "val/grey.png": encoded(pixels(0)[..., 0])}

@@ -44,7 +44,7 @@ def test_images_and_labels_come_back(prepare):
 
 @pytest.mark.parametrize("order", ["{split}_{word}", "{word}_{split}"])
 def test_splits_by_the_names_of_arrays(prepare, order, capsys):
-    """As MedMNIST's and Keras' files name them; labels of these have a second axis or none."""
+    """The names of MedMNIST's and Keras' files, whose labels have a second axis or none."""
     arrays = {"mean": np.zeros(3)}
     for start, split in enumerate(("train", "val", "test")):
         arrays[order.format(split=split, word="x")] = COLOUR[start : start + 4]
@@ -74,7 +74,7 @@ def test_grey_images_with_an_axis_of_channels_or_without(prepare, images):
 
 
 def test_other_words_make_another_cache(prepare, tmp_path):
-    """The file is the same, and so are its size and its time."""
+    """The file, its size and its time stay the same."""
     first = prepare(images=COLOUR[:3], other=COLOUR[3:])
     second = prepare.file(tmp_path / "images.npz", {"image_field": "other"})
     assert first.directory != second.directory
@@ -84,13 +84,13 @@ def test_other_words_make_another_cache(prepare, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "settings", "said"),
     [
-        ({"pictures": COLOUR}, {}, "no array images or train_images but pictures: name the one"),
-        ({"test_images": COLOUR}, {}, "no array images or train_images but test_images"),
-        ({"images": COLOUR}, {"image_field": "img"}, "no array img or train_img but images"),
+        ({"pictures": COLOUR}, {}, "no array images or train_images, only pictures: name the"),
+        ({"test_images": COLOUR}, {}, "no array images or train_images, only test_images"),
+        ({"images": COLOUR}, {"image_field": "img"}, "no array img or train_img, only images"),
         ({"images": COLOUR}, {"label_field": "y"}, "data.label_field='y': .*has no such array"),
         ({"images": COLOUR / 255}, {}, "images is float64, not uint8"),
         ({"images": np.moveaxis(COLOUR, -1, 1)}, {}, r"the shape \(7, 3, 8, 8\), not \[N, H, W"),
-        ({"images": COLOUR, "labels": LABELS[:3]}, {}, r"labels is int64 of the shape \(3,\)"),
+        ({"images": COLOUR, "labels": LABELS[:3]}, {}, r"labels is int64 of shape \(3,\)"),
         ({"images": COLOUR, "labels": LABELS / 2}, {}, "labels is float64"),
         ({"images": COLOUR[:, :6]}, {}, "not square.*data.crop"),
         ({"images": np.array([None])}, {}, "arrays of objects"),
@@ -108,9 +108,9 @@ def test_what_is_wrong_is_said_in_one_line(prepare, arrays, settings, said):
 
 
 def test_what_is_no_such_file(prepare, tmp_path):
-    with pytest.raises(UserError, match=r"data\.dir='' is no file"):
+    with pytest.raises(UserError, match=r"data\.dir='' is not a file"):
         prepare.file("")
-    with pytest.raises(UserError, match=r"is no file: name an \.npz"):
+    with pytest.raises(UserError, match=r"is not a file: name an \.npz"):
         prepare.file(tmp_path)
     path = tmp_path / "images.npz"
     np.savez(path, images=COLOUR)
@@ -118,7 +118,7 @@ def test_what_is_no_such_file(prepare, tmp_path):
     damaged = bytearray(whole)
     damaged[600] ^= 1
     for content, said in (
-        (whole[:-40], "truncated or no .npz file"),
+        (whole[:-40], "truncated or not an .npz file"),
         (b"<html>quota</html>", "a web page"),
         (bytes(damaged), "damaged"),
     ):

@@ -38,7 +38,7 @@ def prepare(name, cache, *more):
 def test_fashion_mnist_from_the_original_files_then_training_without_tensorflow(
     run_python, shared_data, tmp_path
 ):
-    """The files' checksums are those that TFDS has on record; nothing else would be taken."""
+    """The files' checksums are those that TFDS has on record; it would accept no others."""
     files, cache = shared_data / "fashion_mnist", tmp_path / "cache"
     done = run_python(
         prepare("fashion_mnist", cache, f"--config.data.manual_dir={files}"), env=OFFLINE

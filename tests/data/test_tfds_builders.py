@@ -1,7 +1,7 @@
 """The real TFDS builders of SVHN, CIFAR-10 and CelebA read small files in the original layout.
 
-Only the checksums on record are those of the small files; the configs, our preparation and the
-builders are the ones that read the original files.
+Only the checksums on record are changed to those of the small files. The configs, our preparation
+and the builders are the same as for the original files.
 """
 
 import json
@@ -50,7 +50,7 @@ def classes(cache):
 
 
 def test_svhn(prepare):
-    """Class 10 of the files is the digit 0; the split `extra` is left alone."""
+    """Class 10 in the files is the digit 0, and the split `extra` is not read."""
     written, cache = prepare("svhn", originals.svhn)
     assert cache.evaluated.name == "test"
     for split, found in (("train", cache.train), ("test", cache.held_out)):
@@ -92,7 +92,7 @@ PAGE = b"<!DOCTYPE html><html>Too many users have viewed this file</html>"
 
 
 def test_all_files_that_are_not_the_original_ones_are_named_at_once(prepare, tmp_path):
-    """A quota page under an archive's name, a file cut short, one not there; nothing is hashed."""
+    """A quota page under an archive's name, a truncated file, a missing one; nothing is hashed."""
     data = experiment("celeba64").data
     folder = tmp_path / "other"
     folder.mkdir()
@@ -105,7 +105,7 @@ def test_all_files_that_are_not_the_original_ones_are_named_at_once(prepare, tmp
     assert message.count("\n") == 0 and "data.manual_dir=" in message
     assert "img_align_celeba.zip is a web page" in message
     assert "identity_CelebA.txt is truncated: it has 16 bytes, the original 3,424,458" in message
-    missing = message.partition("not there: ")[2]
+    missing = message.partition("missing: ")[2]
     assert sorted(missing.split(", ")) == [
         "list_attr_celeba.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt"
     ]  # fmt: skip

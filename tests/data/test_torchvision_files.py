@@ -29,7 +29,7 @@ def prepare(tmp_path):
 
 @pytest.fixture
 def cifar10(tmp_path, monkeypatch):
-    """Made-up batches that pass for the original ones: their folder, and what is in them."""
+    """Made-up batches that pass as the originals: their folder and their content."""
     folder = tmp_path / "cifar10"
     folder.mkdir()
     written = originals.cifar10_batches(folder)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_file_that_a_dead_process_left_is_no_obstacle(tmp_path):
-    """`scratch` looks for abandoned folders among names that `replacing` gives to files too."""
+    """`scratch` looks for abandoned folders among names that `replacing` also gives to files."""
     left = tmp_path / f"weights.pth.1{atomic.SUFFIX}"
     left.write_text("half")
     with atomic.scratch(tmp_path / "data") as folder:

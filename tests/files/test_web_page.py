@@ -1,4 +1,4 @@
-"""HTML is told from archives, IDX files and text by its beginning alone."""
+"""HTML is distinguished from archives, IDX files and text by its beginning alone."""
 
 import gzip
 import zipfile

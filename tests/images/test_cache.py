@@ -1,4 +1,4 @@
-"""A cache is whole or absent, however its preparation ends, and never in the user's folder."""
+"""A cache is complete or absent, however its preparation ends, and never in the user's folder."""
 
 import errno
 import json
@@ -120,7 +120,7 @@ def test_a_preparation_under_way_is_not_taken_for_abandoned(start, tmp_path):
     assert_complete(tmp_path)
 
 
-def test_a_cache_of_an_older_format_is_kept_and_the_data_prepared_anew(
+def test_a_cache_of_an_older_format_is_kept_and_the_data_prepared_again(
     tmp_path, monkeypatch, capsys
 ):
     data = small_config().data
@@ -137,13 +137,13 @@ def test_a_cache_of_an_older_format_is_kept_and_the_data_prepared_anew(
     now = prepare(data)
     (line,) = capsys.readouterr().out.splitlines()
     assert f"data cache {older.directory} has the older format {cache.FORMAT - 1}" in line
-    assert "preparing the data anew" in line
+    assert "preparing the data again" in line
     assert now.directory != older.directory
     assert cache.load(older.directory) is not None
     prepare(data)
     assert capsys.readouterr().out == ""
 
-    # One of other settings has nothing to do with it, whatever its format; nor has rubbish.
+    # A cache of other settings is not mentioned, whatever its format; neither is rubbish.
     (tmp_path / "cache" / "x-rubbish").mkdir()
     (tmp_path / "cache" / "x-rubbish" / "manifest.json").write_text("{}")
     data.image_size = 4

@@ -23,7 +23,7 @@ PUBLISHED = {
 
 
 def filled(folder, labels, train):
-    """A config's data section and its cache of 2 x 2 images that spell their own number."""
+    """A config's data section, and its cache of 2 x 2 images that encode their own number."""
     data = small_config().data
     data.update({"source": "synthetic", "name": "numbers", "cache_dir": str(folder)})
     data.update({"image_size": 2})
@@ -41,7 +41,7 @@ def numbers(split):
 
 @pytest.fixture(scope="module")
 def mnist_like(tmp_path_factory):
-    """As many labels of each digit as MNIST has, in an order of their own."""
+    """As many labels of each digit as in MNIST, in another order."""
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), MNIST_CLASSES))
     return filled(tmp_path_factory.mktemp("cache"), labels.tolist(), 60_000)
 
@@ -132,7 +132,7 @@ def test_training_sees_every_image_that_is_not_held_out_and_no_other(few, reside
 
 
 def test_what_is_kept_of_training_images_is_kept_for_each_selection(few, monkeypatch):
-    """FID statistics and classifiers lie in the one cache under names of their own."""
+    """FID statistics and classifiers are in the same cache, under different names."""
     data, every = few
     config = small_config()
     config.metrics.inception_weights = "given"
