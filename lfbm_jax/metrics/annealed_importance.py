@@ -23,7 +23,7 @@ class Annealed(NamedTuple):
     """The result of N chains over T temperatures for one image.
 
     Attributes:
-        z: the ends of the chains, [N, d].
+        z: the final z of the chains, [N, d].
         increments: the increments of the log-weights, [T, N]; `log_evidence` sums them in float64.
         acceptance: the mean acceptance rate, [].
     """
@@ -113,7 +113,7 @@ def _transition(
     step_size: jax.Array,
     num_leapfrog: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Takes one Hamiltonian Monte Carlo step with unit masses; returns z and the acceptance."""
+    """Takes a Hamiltonian Monte Carlo step with unit masses; returns z and the acceptance rate."""
     momentum_key, accept_key = jax.random.split(key)
     momentum = jax.random.normal(momentum_key, z.shape, z.dtype)
     slope = jax.grad(log_density)

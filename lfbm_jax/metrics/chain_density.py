@@ -1,8 +1,8 @@
-"""Bounds of the density q_K(z|x) of a Langevin chain's z after K steps.
+"""Bounds on the density q_K(z|x) of z after K steps of a Langevin chain.
 
 The last step adds Gaussian noise to a mean m that the earlier steps determine, so q_K is a mixture
 of N(z; m, s^2 I) over all chains. Estimating the mixture from the means of the other chains gives a
-lower bound of the expected log q_K; including the chain's own mean gives an upper bound (Yin and
+lower bound on the expected log q_K; including the chain's own mean gives an upper bound (Yin and
 Zhou 2018; Molchanov et al. 2019). The bounds meet as the number of chains grows.
 """
 

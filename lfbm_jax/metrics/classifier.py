@@ -1,8 +1,8 @@
 """A small convolutional classifier, trained on the labelled training images of a data set.
 
-It is a measuring instrument: the same for every model of a data set, whatever the seed and
-`precision` of the model. Its products are always float32. Another kind of device rounds differently
-and so trains another classifier, which gets its own file. Distances in its features are not FIDs
+It is a measuring instrument, the same for all models of a data set: it does not depend on a model's
+seed or `precision`. Its products are always float32. Another kind of device rounds differently and
+so trains another classifier, which gets its own file. Distances in its features are not FIDs
 and are never called so.
 """
 
@@ -35,7 +35,7 @@ BATCH_SIZE = 100
 LEARNING_RATE = 2e-3
 SEED = 0
 PRECISION = "highest"  # of the classifier's products
-FORMAT = 2  # Raise it when the training changes: old files stay, unused.
+FORMAT = 2  # Increase it when the training changes: old files stay, unused.
 
 
 class Network(nn.Module):
@@ -69,7 +69,7 @@ class Classifier(NamedTuple):
 
 
 def of_training_images(data: Cache, num_epochs: int) -> Classifier:
-    """The classifier of the training images, loaded from their cache or trained.
+    """The classifier of the training images, loaded from their cache, or else trained.
 
     Args:
         data: the data set; labels are 0, 1, ...
@@ -115,7 +115,7 @@ def _kept(path: Path) -> Any | None:
 
 
 def _file_name(num_epochs: int, num_images: int, selection: str) -> str:
-    """A file name that depends on everything the parameters depend on, except the images."""
+    """A file name that depends on whatever the parameters depend on, except the images."""
     setting = {
         "format": FORMAT,
         "network": (WIDTHS, SMALLEST_SIDE, FEATURES),

@@ -14,7 +14,7 @@ from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import to_uint8, to_unit_range
 from lfbm_jax.metrics.frechet import Gaussian, Moments
 
-CHUNK = 1000  # images handled at once
+CHUNK = 1000  # images handled at a time
 KEPT = 10_000  # feature vectors kept for the kernel distance
 
 
@@ -56,7 +56,7 @@ class Extractor:
             if not np.isfinite(images).all():
                 raise FloatingPointError("images are not finite, so they have no features")
             if np.abs(images).max() > 1:
-                raise ValueError(f"images reach from {images.min()} to {images.max()}: not [-1, 1]")
+                raise ValueError(f"images range from {images.min()} to {images.max()}: not [-1, 1]")
             images = to_uint8(images)
         return sharding.map_over_examples(
             self._function, self._parameters, images, self._batch_size
@@ -78,7 +78,7 @@ class Summary(NamedTuple):
 
     @classmethod
     def of(cls, extractor: Extractor, pieces: Iterable[np.ndarray], total: int) -> "Summary":
-        """Summarises `total` images that come in pieces [N, H, W, C]."""
+        """Summarises `total` images, given in pieces [N, H, W, C]."""
         moments, kept, seen = Moments(extractor.size), [], 0
         every = -(-total // KEPT)
         with tqdm(total=total, desc="features", unit="image", delay=3, leave=False) as bar:
@@ -92,7 +92,7 @@ class Summary(NamedTuple):
 
     @classmethod
     def of_array(cls, extractor: Extractor, images: np.ndarray) -> "Summary":
-        """Summarises images [N, H, W, C], memory-mapped perhaps, CHUNK of them at a time."""
+        """Summarises images [N, H, W, C], which may be memory-mapped, CHUNK of them at a time."""
         pieces = (images[rows] for rows in chunks(len(images), CHUNK))
         return cls.of(extractor, pieces, len(images))
 

@@ -1,9 +1,9 @@
 """Frechet and kernel inception distance of images to the training images (Table 2).
 
 A figure is called `fid` only if it is comparable with the paper's: 50,000 images against all
-training images, by the FID network. Its value depends on all three: below 2,048 images, the number
-of features, the covariance is singular, and fewer images give a larger expected distance. Any other
-figure says in its name what differs, such as `fid_of_300_images`.
+training images, by the FID network. Its value depends on all three. With fewer images
+than features (2,048) the covariance is singular, and fewer images give a larger expected distance.
+The name of any other figure says what differs, such as `fid_of_300_images`.
 """
 
 import errno
@@ -31,7 +31,7 @@ from lfbm_jax.metrics.frechet import (
 from lfbm_jax.metrics.inception import FEATURES
 
 NUM_IMAGES = 50_000  # of the paper's figures
-FORMAT = 2  # Raise it when the statistics of the same images change: old files stay, unused.
+FORMAT = 2  # Increase it when the statistics of the same images change: old files stay, unused.
 
 
 def check(config: ml_collections.ConfigDict, num_images: int) -> None:
@@ -41,13 +41,13 @@ def check(config: ml_collections.ConfigDict, num_images: int) -> None:
         if config.metrics.fid_statistics:
             _load(config.metrics.fid_statistics)
         if num_images < 2:
-            raise UserError(f"FID of {num_images} images: a covariance takes two or more")
+            raise UserError(f"FID of {num_images} images: a covariance needs at least two")
 
 
 def training_statistics(config: ml_collections.ConfigDict, data: Cache) -> pathlib.Path:
     """The path of the .npz file with the statistics of the training images, made if it is missing.
 
-    The file lies in the cache of the data set and holds `mu` and `sigma` as in pytorch-fid (see
+    The file is in the cache of the data set and holds `mu` and `sigma` as in pytorch-fid (see
     `Summary`).
 
     Raises:
@@ -77,11 +77,11 @@ def measure(
         num_images: the number of images.
 
     Returns:
-        Figures `fid`, `kid` and `kid_stddev` under names that fit what was measured (see
+        Figures `fid`, `kid` and `kid_stddev` under names that say what was measured (see
         `names_end`), and the setting in which they were measured. KID and its deviation over
         subsets are left out if the statistics hold no features, and the deviation also if there
         are no two disjoint subsets. Without `metrics.inception_weights` both are empty, and no
-        image is taken.
+        image is read.
     """
     if not config.metrics.inception_weights:
         return {}, {}
@@ -141,7 +141,7 @@ def _reference(config: ml_collections.ConfigDict, data: Cache, real: Summary) ->
 
 
 def _left_out(config: ml_collections.ConfigDict, data: Cache) -> str:
-    """Says in words which training images the statistics leave out; "" if none."""
+    """Describes the training images that the statistics leave out; "" if there are none."""
     labels, share = sorted(config.data.exclude_labels), config.data.pooled_train_share
     parts = [f"without the classes {', '.join(map(str, labels))}"] if labels else []
     if share:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
 
-BLOCK = 1000  # images of a memory-mapped split that are read at once
+BLOCK = 1000  # images of a memory-mapped split that are read at a time
 
 
 def mean_image(
@@ -42,12 +42,12 @@ def mean_image(
 
 
 def nearest(images: np.ndarray, masks: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Which image is nearest to each one in the pixels that are visible of it, by squared distance.
+    """The image nearest to each occluded one, by squared distance over its visible pixels.
 
     Args:
         images: uint8 [M, H, W, C].
-        masks: of these, [M, H, W, 1].
-        training: uint8 [N, H, W, C], where to look.
+        masks: the masks of these, [M, H, W, 1].
+        training: the images to search, uint8 [N, H, W, C].
 
     Returns:
         Indices into `training`, [M].
@@ -112,7 +112,7 @@ def _bilinear(x: np.ndarray, visible: np.ndarray) -> np.ndarray:
     filled[~visible] = interpolate.NearestNDInterpolator(places, values)(hidden)
     try:
         linear = interpolate.LinearNDInterpolator(places, values)(hidden)
-    except spatial.QhullError:  # The visible pixels lie on one line.
+    except spatial.QhullError:  # The visible pixels are on one line.
         return filled
     inside = np.isfinite(linear)
     filled[~visible] = np.where(inside, linear, filled[~visible])

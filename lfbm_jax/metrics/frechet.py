@@ -10,7 +10,7 @@ from lfbm_jax.images.chunks import chunks
 
 KERNEL_SUBSETS = 100
 KERNEL_SUBSET_SIZE = 1000
-GRAM_ROWS = 1000  # Rows of a kernel's matrix that are held at once.
+GRAM_ROWS = 1000  # Rows of a kernel's matrix that are held at a time.
 
 
 class Gaussian(NamedTuple):
@@ -21,7 +21,7 @@ class Gaussian(NamedTuple):
 
 
 class Moments:
-    """Accumulates the mean and covariance of vectors that come in batches, in float64.
+    """Accumulates the mean and covariance of batches of vectors, in float64.
 
     Merges centred sums (Chan, Golub and LeVeque), which avoids cancellation however large the mean
     is compared with the deviations.
@@ -35,7 +35,7 @@ class Moments:
     def add(self, features: np.ndarray) -> None:
         """Adds vectors [N, D]; raises a FloatingPointError if one is not finite."""
         if not np.isfinite(features).all():
-            raise FloatingPointError("features of images are not finite, so there is no distance")
+            raise FloatingPointError("features of images are not finite, so they have no distance")
         features = np.asarray(features, np.float64)
         mean = features.mean(axis=0)
         centred, shift = features - mean, mean - self._mean

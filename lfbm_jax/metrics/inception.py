@@ -1,8 +1,8 @@
 """The network of the Frechet inception distance: Inception-v3 as TensorFlow trained it in 2015.
 
 It differs from the later Inception-v3 in its pooling: averages exclude the padding, and the last
-block takes maxima. The weights are those of the PyTorch conversion that FIDs are computed with,
-`pt_inception-2015-12-05-6726825d.pth`, a file that users have or that is downloaded once.
+block takes maxima. The weights are those of the PyTorch conversion that is used for FIDs,
+`pt_inception-2015-12-05-6726825d.pth`, which users already have or which is downloaded once.
 """
 
 from typing import Any
@@ -123,7 +123,7 @@ class From17To8(nn.Module):
 
 
 class Mixed8(nn.Module):
-    """Block at 8 x 8 pixels, two of whose branches fork."""
+    """Block at 8 x 8 pixels, with two branches that fork."""
 
     pool: Any  # _average or _maximum
 

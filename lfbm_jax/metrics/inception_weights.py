@@ -35,7 +35,7 @@ class Weights(NamedTuple):
 
     @property
     def genuine(self) -> bool:
-        """Whether these are the weights that FIDs are computed with."""
+        """Whether these are the weights that are used for FIDs."""
         return self.sha256.startswith(SHA256)
 
 
@@ -62,7 +62,7 @@ def locate(config: ml_collections.ConfigDict) -> Weights:
     if named and not found.startswith(named[1]):
         raise UserError(
             f"metrics.inception_weights={setting!r}: {path} has the SHA-256 {found[:8]}..., not"
-            f" {named[1]}... as its name says: it is damaged or another file, get it anew"
+            f" {named[1]}... as its name says: it is damaged or is another file; get it again"
         )
     return Weights(path, found)
 
@@ -98,7 +98,7 @@ def _download(path: pathlib.Path) -> None:
             with atomic.replacing(path) as temporary:
                 _fetch(temporary)
                 if not _sha256(temporary).startswith(SHA256):
-                    raise UserError(f"what {URL} gave is not the file with that checksum: {remedy}")
+                    raise UserError(f"the file at {URL} does not have the right checksum: {remedy}")
         except NETWORK_ERRORS as error:
             reason = getattr(error, "reason", error)
             raise UserError(f"{URL} cannot be fetched ({reason}): {remedy}") from error

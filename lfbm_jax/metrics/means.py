@@ -17,7 +17,7 @@ from clu.metrics import Collection, Metric
 
 @flax.struct.dataclass
 class Mean(Metric):
-    """The mean of values, each with the same weight whatever its chunk.
+    """The mean of values; all have the same weight, in large and small chunks alike.
 
     Attributes:
         total: the sum of the values.
@@ -33,7 +33,7 @@ class Mean(Metric):
 
         Args:
             values: numbers or bools.
-            where: bool, True for the values that count, broadcastable to their shape; None: all do.
+            where: bool, True for the values that count, broadcastable to their shape; None for all.
         """
         where = np.broadcast_to(True if where is None else where, np.shape(values))
         total = np.sum(values, where=where, dtype=np.float64)

@@ -8,7 +8,7 @@ def auprc(anomaly: np.ndarray, score: np.ndarray) -> float:
 
     Args:
         anomaly: True for anomalies, the positive class, bool [N].
-        score: low for images that the model takes for anomalies, [N].
+        score: low for images that are likely anomalies, [N].
     """
     from sklearn.metrics import auc, precision_recall_curve  # Every command lists the tasks.
 

@@ -13,12 +13,12 @@ paper prints the constant for one of the D pixels, which ranks the images in the
 
 Figures, with the anomalies as the positive class:
     num_images: the number of scored images.
-    base_rate: the share of anomalies, which is the AUPRC of chance.
+    base_rate: the share of anomalies, which is the AUPRC of a random score.
     auprc: the area under the precision-recall curve by the trapezoid rule, as published.
     average_precision: the same area, summed without interpolation.
     auprc_of_one_chain: the mean over chains of the AUPRC of a single chain.
-    auprc_of_log_p_z, auprc_of_log_p_x_given_z: of each term alone, for which the score's sigma does
-        not matter.
+    auprc_of_log_p_z, auprc_of_log_p_x_given_z: the AUPRC of each term alone, on which the score's
+        sigma has no effect.
     mse_of_normal_images, mse_of_anomalies: means over images and pixels of (x - g(z))², x in
         [-1, 1].
 
@@ -53,7 +53,7 @@ SHOWN = 40
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if no class is held out or a setting makes no sense."""
+    """Raises a UserError if no class is held out or a setting is invalid."""
     settings = config.task.anomaly
     if settings.num_chains < 1:
         raise UserError(f"task.anomaly.num_chains={settings.num_chains}: must be at least 1")
@@ -91,7 +91,7 @@ class Scores(NamedTuple):
 def run(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """Scores held-out images, of which those of `data.exclude_labels` are the anomalies.
+    """Scores held-out images; those of `data.exclude_labels` are the anomalies.
 
     Raises:
         UserError: the images have no labels, there is no test split, or the scored images are all

@@ -1,4 +1,4 @@
-"""The contract of a task; every other module of this folder is one task.
+"""The contract of a task; every other module in this folder is one task.
 
 A task's module has `SETTINGS`, the default values of its settings, which the config section
 `task.<name>` may change; `SMOKE`, the settings of a two-step `:smoke` run; and `run`. It may also
@@ -18,7 +18,7 @@ Figures = dict[str, float]
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if the task's settings make no sense. Called before training."""
+    """Raises a UserError if the task's settings are invalid. Called before training."""
     del config
 
 
@@ -34,9 +34,9 @@ class Task(NamedTuple):
     Attributes:
         settings: the default settings.
         smoke: the settings that a smoke run changes.
-        run: (trained, data, config, writer) -> figures by name. It gives its pictures and a
-            description of its setting to the writer.
-        check: (config) -> None; raises a UserError if the settings make no sense.
+        run: (trained, data, config, writer) -> figures by name. It gives the writer pictures and a
+            description of its setting.
+        check: (config) -> None; raises a UserError if settings are invalid.
         monitor: (trained, data, config) -> figures by name.
     """
 
@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
 
 def of_module(names: Mapping[str, Any]) -> Task:
-    """Makes a task of the names that its module defines."""
+    """Makes a task from the names that its module defines."""
     return Task(
         names["SETTINGS"],
         names["SMOKE"],

@@ -3,8 +3,8 @@
 Figures: the classifier's accuracy on test images; the shares of samples and of test images that it
 recognises with a confidence of at least 0.9; the number of classes of the data, the number of
 classes among the confidently recognised samples, and the share of the rarest class among these; the
-Frechet distance between the classifier's features of samples, as many as there are test images if
-there are more, and of the training images; and, for comparison, the same distance for test images.
+Frechet distance between the classifier's features of samples (at most as many as there are test
+images) and of the training images; and, for comparison, the same distance for test images.
 """
 
 import ml_collections
@@ -27,7 +27,7 @@ CONFIDENT = 0.9
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if the task's settings make no sense."""
+    """Raises a UserError if the task's settings are invalid."""
     for key, least in (("num_images", 2), ("num_epochs", 1)):
         if config.task.classify[key] < least:
             value = config.task.classify[key]
@@ -56,7 +56,7 @@ def run(
         classifier=f"convolutional, {settings.num_epochs} epochs, {judge.file}",
         frechet_num_images=compared,
         frechet_num_training_images=len(data.train.images),
-        frechet_features=f"{classifier.FEATURES} of the classifier's last hidden layer; no FID",
+        frechet_features=f"{classifier.FEATURES} of the classifier's last hidden layer; not an FID",
     )
     return (
         {"num_images": len(samples)}

@@ -23,7 +23,7 @@ GRID = 100
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if FID is asked for but cannot be measured."""
+    """Raises a UserError if FID is requested but cannot be measured."""
     fid.check(config, config.task.generate.fid_num_images)
 
 
@@ -82,7 +82,7 @@ def _of_training_images(data: Cache, rows: np.ndarray, batch_size: int) -> dict[
 
 
 def _milliseconds(trained: TrainedModel, config: ml_collections.ConfigDict) -> float:
-    """Measures the milliseconds per batch of samples. The functions are compiled by now."""
+    """Measures the milliseconds per batch of samples. The functions are already compiled."""
     batch = slice(0, config.task.generate.batch_size)
     begin = time.perf_counter()
     _samples(trained, config, batch)
@@ -92,7 +92,7 @@ def _milliseconds(trained: TrainedModel, config: ml_collections.ConfigDict) -> f
 def _distances(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
-    """FID and KID of samples; {} without the weights of the network that they take."""
+    """FID and KID of samples; {} without the weights of the FID network."""
     count = config.task.generate.fid_num_images
     images = (_samples(trained, config, chunk).images for chunk in chunks(count, CHUNK))
     distances, setting = fid.measure(config, data, images, count)

@@ -7,7 +7,7 @@ Figures, for x in [-1, 1]:
     mse_hidden_of_...: the same for the mean of an image's completions, for the mean training image,
         and for the training image that is nearest in the visible pixels.
     mse_visible: the mean squared error of g(z) at the visible pixels.
-    mse_of_reconstruction: for comparison, the error of reconstructing the whole images.
+    mse_of_reconstruction: for comparison, the error of reconstructions from whole images.
     diversity: the standard deviation over an image's completions (root mean square over hidden
         pixels).
 If `metrics.inception_weights` is set, also FID and KID of one completion per image against the
@@ -43,7 +43,7 @@ SHOWN = 10
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if the task's settings make no sense."""
+    """Raises a UserError if the task's settings are invalid."""
     settings = config.task.inpaint
     masks.parse(settings.mask, config.data.image_size, "task.inpaint.mask")
     if settings.num_completions < 2:
@@ -141,7 +141,7 @@ def _rows_of_images(kinds: list[np.ndarray]) -> np.ndarray:
 def _distances(
     config: ml_collections.ConfigDict, data: Cache, completed: np.ndarray, writer: ReportWriter
 ) -> dict[str, float]:
-    """FID and KID of completed uint8 images; {} without the weights of the network they take."""
+    """FID and KID of completed uint8 images; {} without the weights of the FID network."""
     pieces = (completed[rows] for rows in chunks(len(completed), CHUNK))
     distances, setting = fid.measure(config, data, pieces, len(completed))
     writer.describe(**setting)

@@ -46,7 +46,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError unless `inference` is Langevin dynamics with noise and the K ascend."""
     if config.inference.name != "langevin" or not config.inference.noise:
         raise UserError(
-            f"tasks: posterior_gap looks at Langevin chains with noise, not at"
+            f"tasks: posterior_gap measures Langevin chains with noise, not"
             f" inference.name={config.inference.name!r}; leave it out"
         )
     num_steps = tuple(config.task.posterior_gap.num_steps)

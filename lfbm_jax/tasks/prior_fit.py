@@ -38,7 +38,7 @@ MONITORED = 200
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if too few images are asked for. `run` checks how many exist."""
+    """Raises a UserError if too few images are requested. `run` checks how many exist."""
     num_images = config.task.prior_fit.num_images
     if num_images:
         _check_enough(num_images, config.model.latent_dim)
@@ -47,7 +47,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 def _check_enough(num_images: int, latent_dim: int) -> None:
     if num_images <= latent_dim:
         raise UserError(
-            f"task.prior_fit.num_images: a covariance in {latent_dim} dimensions takes more than"
+            f"task.prior_fit.num_images: a covariance in {latent_dim} dimensions needs more than"
             f" {num_images} training images"
         )
 

@@ -1,9 +1,9 @@
-"""The FID network in NumPy, float64, one image at a time: what the package's is held against.
+"""The FID network in NumPy, float64, one image at a time, to compare the package's with.
 
 Written from Szegedy et al. 2016 ("Rethinking the Inception architecture", Table 1 and Figures 5 to
 7, 10) and from what pytorch-fid documents of the network of 2015: averages leave the padding out,
-and the last block pools by maxima. Every padding is written out, the batch normalisations stand
-where they are, and nothing of `lfbm_jax` is used. Names are those of the weights file.
+and the last block pools by maxima. Every padding is written out, the batch normalisations are
+kept as layers, and nothing of `lfbm_jax` is used. Names are those of the weights file.
 """
 
 import numpy as np
@@ -60,7 +60,7 @@ def largest(x, stride=1, pad=0):
 
 
 def mean_of_neighbours(x):
-    """Means of 3 x 3 pixels, of those that are there: four in a corner, six at an edge."""
+    """Means of the 3 x 3 pixels that exist: four in a corner, six at an edge."""
     x = np.pad(x, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
     return np.nanmean(sliding_window_view(x, (3, 3), axis=(1, 2)), axis=(3, 4))
 

@@ -24,7 +24,7 @@ def test_log_evidence_and_ends_are_those_of_a_linear_gaussian_model():
     random = np.random.default_rng(0)
     beta = {"matrix": random.normal(size=(6, D)), "bias": random.normal(size=6)}
     x = random.normal(size=(2, *SHAPE))
-    constant = 7.0  # As an energy prior's missing log Z: it must come through.
+    constant = 7.0  # Like an energy prior's missing log Z, it must remain in the result.
 
     @jax.jit
     def run(beta, x):

@@ -48,7 +48,7 @@ def test_a_damaged_file_is_set_aside(share, tmp_path, capsys):
     assert classifier._kept(path) is None and not path.exists()
     assert (tmp_path / "classifier-0.npz.damaged").read_bytes() == damaged
     assert capsys.readouterr().out.count("\n") == 1
-    assert classifier._kept(path) is None  # as where there has never been one
+    assert classifier._kept(path) is None  # as if there had never been one
 
 
 @pytest.mark.parametrize("other", ["cuda", "float64", "version", "epochs", "selection"])

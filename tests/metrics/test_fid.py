@@ -58,7 +58,7 @@ def direct(images):
 
 
 def test_distance_to_the_training_images(config, data, network, monkeypatch):
-    """Whole sets of 20 and of 30 images, which take the place of 50,000 and of enough."""
+    """Complete sets of 20 and of 30 images, in place of 50,000 and of enough training images."""
     monkeypatch.setattr(fid, "NUM_IMAGES", 20)
     images = np.random.default_rng(1).integers(0, 200, (20, 3, 3, 1), dtype=np.uint8)
     figures, setting = fid.measure(config, data, np.split(images, [9]), 20)
@@ -76,7 +76,7 @@ def test_distance_to_the_training_images(config, data, network, monkeypatch):
 
 
 def test_few_images_or_other_ones_have_another_name(config, data, network, monkeypatch):
-    """Only 50,000 images against all training images, of which there are enough, give `fid`."""
+    """Only 50,000 images against all of sufficiently many training images give `fid`."""
     monkeypatch.setattr(fid, "KERNEL_SUBSET_SIZE", 5)
     images = data.train.images[:10]
 
@@ -181,7 +181,7 @@ def test_commands(run_python, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1])
     done = run_python([*command, "--mode=evaluate"], check=False)
     assert done.returncode == 2
-    assert "weights.pth is not a whole file of torch.save" in done.stderr
+    assert "weights.pth is not a complete file of torch.save" in done.stderr
 
 
 def test_a_fault_while_statistics_are_read_is_not_called_a_bad_file(monkeypatch):

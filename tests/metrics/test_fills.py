@@ -48,7 +48,7 @@ def ramp(shape=(9, 8)):
 
 def test_bilinear_fill_continues_a_ramp():
     x, visible = ramp(), (RANDOM.uniform(size=(1, 9, 8, 1)) < 0.5).astype(np.uint8)
-    visible[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 1  # All pixels lie between the corners.
+    visible[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 1  # All pixels are between the corners.
     found = fills.bilinear(x * visible, visible)
     np.testing.assert_allclose(found, x, atol=1e-12)
 

@@ -58,7 +58,7 @@ def test_disjoint_directions_do_not_overlap():
 
 
 def test_streamed_moments_are_those_of_all_at_once():
-    """Also far from zero, where sums of squares would have lost every digit."""
+    """Also far from zero, where sums of squares would lose every digit."""
     vectors = 1e7 + np.random.default_rng(6).normal(size=(50, 4)) * [1, 2, 3, 4]
     moments = Moments(4)
     for part in np.split(vectors, [1, 8, 30]):

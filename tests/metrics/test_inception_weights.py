@@ -66,8 +66,8 @@ def test_fetched_once(config, server, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ({"body": b"another file", "length": 12}, "not the file with that checksum"),
-        ({"body": CONTENT[:100]}, "not the file with that checksum"),
+        ({"body": b"another file", "length": 12}, "does not have the right checksum"),
+        ({"body": CONTENT[:100]}, "does not have the right checksum"),
         ({"status": 404, "body": b"", "length": 0}, "Not Found"),
     ],
     ids=["another", "truncated", "missing"],

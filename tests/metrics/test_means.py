@@ -40,7 +40,7 @@ def test_one_chunk_is_enough():
 
 
 def test_float32_values_are_summed_in_float64():
-    """One more than 2^24, from where on float32 cannot add 1, and a mean far from zero."""
+    """One more than 2^24, beyond which float32 cannot add 1, and a mean far from zero."""
     values = np.full((2, 3_000_000), 1.1, np.float32)
     exact = float(np.float32(1.1))
     figures = merged({"mean": Mean.of(v), "deviation": Deviation.of(v)} for v in values)

@@ -9,7 +9,7 @@ from lfbm_jax.metrics.two_samples import gaussian_log_density, squared_mmd, two_
 
 @pytest.mark.parametrize("rows", [2, 1000])
 def test_mmd_is_the_definition(monkeypatch, rows):
-    """However many rows of the kernel's matrix are held at once."""
+    """For any number of the kernel matrix's rows held at a time."""
     monkeypatch.setattr(frechet, "GRAM_ROWS", rows)
     random = np.random.default_rng(0)
     one, other = random.normal(size=(5, 3)), random.normal(size=(4, 3)) + 1

@@ -63,7 +63,7 @@ class Known:
 
 
 class Writer:
-    """Keeps what a task says."""
+    """Keeps a task's descriptions."""
 
     def __init__(self):
         self.pictures, self.setup = {}, {}

@@ -56,7 +56,7 @@ def test_real_images_are_as_near_as_real_images(config, data):
 
 
 def test_worse_samples_are_further_away(config, data):
-    """Noise is further than no noise, and images of one class further than images of all."""
+    """The distance is larger with noise than without, and for one class than for all classes."""
     x = data.held_out.images / 127.5 - 1
     noise = np.random.default_rng(0).normal(size=x.shape)
     zeros = x[data.held_out.labels == 0]
@@ -80,7 +80,7 @@ class KnownFeatures:
 
 
 def known_probabilities(images):
-    """Of three classes: the first pixel tells the likeliest, the second how likely it is."""
+    """Of three classes, the first pixel is the likeliest and the second is its probability."""
     label, share = np.round((np.asarray(to_unit_range(images))[:, 0, :2, 0].T + 1) * 127.5)
     found = np.repeat((1 - share[:, None] / 100) / 2, 3, axis=1)
     found[np.arange(len(images)), label.astype(int)] = share / 100

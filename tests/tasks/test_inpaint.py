@@ -1,4 +1,4 @@
-"""Completions, held against a posterior known in closed form."""
+"""Completions, compared with a posterior known in closed form."""
 
 import json
 
@@ -42,7 +42,7 @@ def trained(inference):
 
 
 def test_converged_completions_have_the_figures_of_the_means_given_visible_pixels(tmp_path):
-    """All chains of an image end at one z: that of the visible pixels, and of all where it may."""
+    """All chains of an image end at one z: that of the visible pixels, or of all if allowed."""
     # Precisions are 32 to 103: a step leaves at most 0.64 of the way to the mean.
     model = trained(langevin.Inference(D, num_steps=200, step_size=0.15, noise=False))
     config = model.config
@@ -137,7 +137,7 @@ def test_figures_and_picture_of_the_task(tmp_path, monkeypatch):
     np.testing.assert_array_equal(completed, to_uint8(np.where(hidden, decoded[0], x)))
     assert count == 4
 
-    # A row an image: the original, what is seen of it, completions that keep what is seen.
+    # One row per image: the original, its visible part, completions that keep this part.
     (path,) = writer.pictures
     assert path.name == "inpaint_completions.png"
     columns = [x, x * visible, *(np.where(hidden, one, x) for one in decoded)]

@@ -62,7 +62,7 @@ def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("inference.noise", False, "tasks: posterior_gap looks at Langevin chains with noise"),
+        ("inference.noise", False, "tasks: posterior_gap measures Langevin chains with noise"),
         ("task.posterior_gap.num_steps", (5, 5), r"num_steps=\(5, 5\): must ascend"),
         ("task.posterior_gap.num_steps", (0, 5), "must ascend from at least 1"),
         ("task.posterior_gap.num_steps", (), "must ascend from at least 1"),

@@ -90,7 +90,7 @@ def test_figures_of_the_task(tmp_path):
     for name, value in expected.items():
         assert figures[name] == pytest.approx(value, rel=1e-12), name
     assert figures.keys() - expected.keys() == {"mmd_standard_normal"}
-    # What the figures are to tell apart: neither N(0, I) nor independent coordinates would do.
+    # The figures must detect these: neither N(0, I) nor independent coordinates would fit.
     variances = np.diag(np.diag(covariance))
     assert figures["gaussian_test_log_p_z"] > log_density(z_test, mean, variances) + 0.3
     assert figures["gaussian_test_log_p_z"] > figures["test_log_p_z"] + 1
@@ -99,7 +99,7 @@ def test_figures_of_the_task(tmp_path):
 
 
 def test_too_few_images_are_refused_before_training():
-    """As many latent vectors as dimensions have a singular covariance; 0 stands for all."""
+    """As many latent vectors as dimensions have a singular covariance; 0 means all."""
     config = small_config()
     for num_images in (0, 6):
         config.task.prior_fit.num_images = num_images
