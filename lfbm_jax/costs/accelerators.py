@@ -1,4 +1,4 @@
-"""Describes accelerators for which a program can be compiled without having one.
+"""Describes accelerators for which programs can be compiled on any machine.
 
 A target is written NAME or NAME:N (N chips of one host), and for a TPU also NAME:GRID (all chips of
 a slice, such as v5e:4x4). Instead of NAME it may be a file with the properties of a GPU, as XLA
@@ -19,7 +19,7 @@ from jax.experimental import topologies
 
 from lfbm_jax.errors import UserError
 
-# Passes of bfloat16 in which a TPU computes a matrix product of float32, for each `precision`.
+# How many bfloat16 passes a TPU needs for a float32 matrix product, for each `precision`.
 # A GPU uses its vector units for float32 and its tensor cores for the others.
 TPU_PASSES = {"float32": 6, "tensorfloat32": 3, "bfloat16": 1}
 # Multiply-adds in TensorFloat-32 per core and clock of a GPU, by compute capability, for the
@@ -62,7 +62,7 @@ class Target:
 
 
 def _tpu(name: str, tera: float, memory_gb: float, bandwidth_gb: float) -> Accelerator:
-    """A TPU by its rate in bfloat16, 10^12 operations per second, its GB and GB per second."""
+    """A TPU, given its bfloat16 rate in 10^12 operations per second, its GB and GB per second."""
     peak = {precision: tera * 1e12 / passes for precision, passes in TPU_PASSES.items()}
     return Accelerator(name, memory_gb * 1e9, bandwidth_gb * 1e9, peak)
 
@@ -80,7 +80,7 @@ def _gpu(
     cache: int,
     shared: int,
 ) -> Accelerator:
-    """A GPU of NVIDIA.
+    """An NVIDIA GPU.
 
     Args:
         name: the name that its driver reports.
@@ -161,7 +161,7 @@ TPUS = {
     "v5p": _tpu("TPU v5p", 459, 95, 2765),
     "v6e": _tpu("TPU v6e", 918, 32, 1638),
 }
-# Without these, libtpu takes long to ask Google's cloud which TPU this is, and complains.
+# Without these, libtpu spends a long time asking Google's cloud which TPU this is, and complains.
 TPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",

@@ -1,4 +1,4 @@
-"""Describes what a config builds, without data or training: counts, shapes and operations."""
+"""Describes the model of a config without data or training: counts, shapes and operations."""
 
 from typing import Any
 
@@ -19,9 +19,8 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     A Langevin step costs a forward pass of the generator and as much again for the gradient with
     respect to z. The generator's update costs a forward pass and two more for its gradients, and so
     does the update of an inference network. If prior and inference are updated several times per
-    update of the generator, each of these times needs an inference of its own. With an inference
-    network, each time but the first also needs the generator's value and its gradient with respect
-    to z.
+    update of the generator, each update needs its own inference. With an inference network, each
+    update but the first also needs the generator's value and its gradient with respect to z.
     """
     shapes = _shapes(model)
     batch = config.train.batch_size

@@ -65,7 +65,7 @@ class Count:
         kinds: how often each kind of operation runs, such as "copy" or "fusion kLoop".
         library_calls: how often each function of a library is called; these are not in `kinds`.
         flops: floating-point operations of matrix products and convolutions, by the precision that
-            they ask for: "float32", "tensorfloat32" or "bfloat16", or "default" if they ask for
+            they request: "float32", "tensorfloat32" or "bfloat16", or "default" if they request
             none. Each multiply-add counts as two. Products with padding and with the zeros of a
             dilated input are left out.
         exchanged_bytes: bytes that this device passes to operations that exchange arrays between
@@ -83,10 +83,10 @@ class Count:
 def count(text: str) -> Count:
     """Counts one run of the program's entry computation.
 
-    A loop counts as often as XLA says. If XLA says nothing but the loop's condition compares with a
-    constant, the constant is taken, as for a counter that starts at 0. Any other loop counts once,
-    such as the training update's loop over the steps of a call. All branches of a conditional are
-    counted, but our programs have no conditionals once compiled.
+    A loop counts as often as XLA says. If XLA does not say, but the loop's condition compares with
+    a constant, that constant is taken, as for a counter that starts at 0. Any other loop counts
+    once, such as the training update's loop over the steps of a call. All branches of a conditional
+    are counted, but our programs have no conditionals once compiled.
 
     Args:
         text: a compiled module, as `jax.stages.Compiled.as_text` returns it.
@@ -140,7 +140,7 @@ def _operation(line: str) -> Operation | None:
 
 
 def _closing(text: str) -> int:
-    """The position at which the parenthesis that begins the text is closed."""
+    """The position of the parenthesis that closes the one at the start of the text."""
     depth = 0
     for position, character in enumerate(text):
         depth += (character == "(") - (character == ")")
@@ -152,7 +152,7 @@ def _closing(text: str) -> int:
 def _run(
     computations: Mapping[str, Computation], name: str, times: int
 ) -> Iterator[tuple[Operation, Computation, int]]:
-    """Yields all operations and how often each runs. The content of a fusion is not listed."""
+    """Yields all operations, except those inside a fusion, and how often each runs."""
     computation = computations[name]
     for operation in computation.values():
         yield operation, computation, times
@@ -171,7 +171,7 @@ def _run(
 
 
 def _trips(computations: Mapping[str, Computation], loop: Operation) -> int:
-    """How often a loop runs; 1 if that is not known."""
+    """How often a loop runs; 1 if unknown."""
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if known:
         return int(known[1])
@@ -228,7 +228,7 @@ def _products(
 
 
 def _precision(computation: Computation, operation: Operation) -> str:
-    """The precision that a product asks for; numbers of 16 bits never need more than one pass."""
+    """The precision that a product requests; 16-bit numbers never need more than one pass."""
     if all(computation[name].shape.startswith("bf16") for name in operation.operands[:2]):
         return "bfloat16"
     asked = re.search(r"operand_precision=\{(\w+)", operation.attributes) or re.search(
@@ -238,7 +238,7 @@ def _precision(computation: Computation, operation: Operation) -> str:
 
 
 def _dot(operation: Operation, left: list[int], result: list[int]) -> int:
-    """The flops of a dot: two per number of the result and term of its sum."""
+    """The flops of a dot: two per entry of the result and term of its sum."""
     contracted = re.search(
         r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]*)', operation.attributes
     )[1]
@@ -249,7 +249,7 @@ def _dot(operation: Operation, left: list[int], result: list[int]) -> int:
 def _convolution(
     operation: Operation, inputs: list[int], kernel: list[int], outputs: list[int]
 ) -> int:
-    """The flops of a convolution: two per output and weight of the kernel that meets an input.
+    """The flops of a convolution: two per output and kernel weight that meets an input.
 
     Args:
         operation: the convolution, or a call that computes one of its derivatives.

@@ -26,7 +26,7 @@ from lfbm_jax.model import Example, Model
 
 PARTS = ("inference", "prior_update", "generator_update", "synthesis")
 REPEATS = 5
-REPEATS_SECONDS = 20.0  # A call is not repeated again after this total.
+REPEATS_SECONDS = 20.0  # A call is not repeated once this total is reached.
 CEILING_SIDE = {"cpu": 2048}  # The rows of the square matrices that `ceiling_gflops` multiplies;
 CEILING_SIDE_ELSEWHERE = 8192  # accelerators need more of them to be busy.
 
@@ -71,7 +71,7 @@ class Step:
         return seconds
 
     def parts(self, names: Collection[str] = PARTS) -> dict[str, float]:
-        """Measures the seconds of inference and of both updates, and milliseconds to draw a batch.
+        """Measures seconds of inference and of both updates, and milliseconds to draw a batch.
 
         Args:
             names: the parts to measure, from PARTS.

@@ -27,9 +27,9 @@ def estimate(
     microbatch, the arrays that the backward pass needs from the forward pass, the two largest of
     them twice because of their gradients.
 
-    A chain needs less than that. Nothing is differentiated through it, so the number of its steps
-    does not matter. Not counted are the libraries' scratch space, a data set that is kept on the
-    device, and on a CPU a second copy of the kernels and the products that its convolutions make.
+    A chain needs less than that. It is not differentiated, so its number of steps has no effect.
+    Not counted are the libraries' scratch space, a data set that is kept on the device, and on a
+    CPU a second copy of the kernels and the products that its convolutions make.
 
     Args:
         config: the whole config.

@@ -1,7 +1,7 @@
-"""Compiles a config's training update for an accelerator without having the accelerator.
+"""Compiles a config's training update for an accelerator that this machine need not have.
 
 Nothing here is measured. The result says whether the update compiles and fits, which operations
-will run, and a time that it cannot beat. Without a GPU, a GPU's compiler chooses kernels without
+it runs, and a lower bound of its time. Without a GPU, a GPU's compiler chooses kernels without
 timing them.
 """
 
@@ -43,7 +43,7 @@ def describe(config: ml_collections.ConfigDict, model: Model, target: Target) ->
             all except library calls.
         library_calls: the number of calls of each library function.
         flops_per_step: operations of matrix products and convolutions by the precision that they
-            ask for, without products with padding. The rest (activations, random numbers, Adam) is
+            request, without products with padding. The rest (activations, random numbers, Adam) is
             left out.
         bytes_exchanged_per_step: the bytes that one device passes to exchanges with others.
         modelled_cycles: an estimate by the compiler; None for GPUs, whose compiler makes none.
@@ -104,7 +104,7 @@ def _lower(config: ml_collections.ConfigDict, model: Model, target: Target) -> j
 
 
 def _by_precision(counted: hlo.Count, is_gpu: bool) -> dict[str, int]:
-    """The flops of products by `precision`; those that ask for none count as their default."""
+    """The flops of products by `precision`; those that request none count as the default."""
     flops = dict(counted.flops)
     unasked = flops.pop("default", 0)
     if unasked:

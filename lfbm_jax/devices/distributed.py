@@ -62,7 +62,7 @@ def initialize(
     known = coordinator != "auto" and num_processes is not None and process_id is not None
     if known and 1 < num_processes and process_id < num_processes:
         rendezvous.meet(coordinator, num_processes, process_id, wait_seconds)
-        wait_seconds = max(wait_seconds, WAIT_SECONDS)  # All have come: leave JAX time to connect.
+        wait_seconds = max(wait_seconds, WAIT_SECONDS)  # All are there: leave JAX time to connect.
     elif coordinator == "auto":
         print(f"{field}: waits for all processes that the launcher has started, at most"
               f" {wait_seconds:g} s", file=sys.stderr, flush=True)
@@ -84,7 +84,7 @@ def initialize(
         few, many = min(counts, key=counts.get), max(counts, key=counts.get)
         raise UserError(
             f"{field}: process {few} has {counts[few]} devices and process {many} has"
-            f" {counts[many]}; give all of them as many (CUDA_VISIBLE_DEVICES chooses GPUs)"
+            f" {counts[many]}; give all of them the same number (CUDA_VISIBLE_DEVICES chooses GPUs)"
         )
 
 
@@ -94,7 +94,7 @@ def is_first() -> bool:
 
 
 def largest(number: int) -> int:
-    """The largest of the processes' numbers. All processes must call this."""
+    """The largest of the numbers that the processes pass. All processes must call this."""
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.process_allgather(np.int32(number)).max())
@@ -122,7 +122,7 @@ def everywhere(function: Callable[[], T]) -> T:
 
 
 def first_before_others(function: Callable[[], T]) -> T:
-    """Calls a function in the first process, then in all, which find the files of that call."""
+    """Calls a function in the first process, whose files the others find when they call it next."""
     everywhere(lambda: function() if is_first() else None)
     return everywhere(function)
 
@@ -172,7 +172,7 @@ def noticing_losses() -> Iterator[None]:
             raise
         print(
             f"error: process {jax.process_index()} of {jax.process_count()} can no longer work with"
-            f" the others ({str(error).splitlines()[0]}): one has ended, see its own output; start"
+            f" the others ({str(error).splitlines()[0]}): one has ended (see its own output); start"
             " all of them again to resume from the newest checkpoint",
             file=sys.stderr,
             flush=True,

@@ -1,4 +1,4 @@
-"""The memory of this process, as opposed to that of a device."""
+"""The memory of this process, as opposed to a device's."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""Waits until all processes of a run have started, or tells which are missing.
+"""Waits until all processes of a run have started, or says which are missing.
 
 This comes before JAX connects the processes, because JAX's own client aborts the process if others
 are missing. Process 0 listens at the coordinator's address until the others have sent their
@@ -30,8 +30,8 @@ def meet(address: str, num_processes: int, process_id: int, seconds: float) -> N
         seconds: how long to wait for the others, in seconds.
 
     Raises:
-        UserError: some processes did not come; the message names them. Or process 0 cannot listen
-            at the port.
+        UserError: some processes did not start (the message names them), or process 0 cannot
+            listen at the port.
     """
     others = [other for other in range(num_processes) if other != process_id]
     awaited = others if process_id == 0 else [0]
@@ -49,13 +49,13 @@ def meet(address: str, num_processes: int, process_id: int, seconds: float) -> N
         missing = _report(host, int(port), process_id, deadline)
     if missing:
         raise UserError(
-            f"--coordinator={address}: {_named(missing)} did not come within {seconds:g} s; start"
+            f"--coordinator={address}: {_named(missing)} did not start within {seconds:g} s; start"
             " all of them, or wait longer with --wait_seconds"
         )
 
 
 def _receive(port: int, others: list[int], deadline: float) -> list[int]:
-    """Runs in process 0: waits for the others, tells them who is missing, and returns that too."""
+    """Runs in process 0: waits for the others, tells them which are missing, and returns these."""
     came: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
         try:
@@ -83,7 +83,7 @@ def _receive(port: int, others: list[int], deadline: float) -> list[int]:
 
 
 def _report(host: str, port: int, process_id: int, deadline: float) -> list[int]:
-    """Runs in the others: sends process 0 their number, and returns who is missing."""
+    """Runs in the others: sends process 0 their number, and returns which are missing."""
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:

@@ -3,15 +3,15 @@
 With several processes, one call spans the devices of all of them. Each process passes in and gets
 back the rows of its own devices.
 
-JAX maintains `pmap` as a layer over `jit` and `shard_map` and advises new code to use these two. No
-other module of the package calls `pmap`. Elsewhere a mapped function is what `on_every_device`
-returns: its arguments and results have a leading axis of this process's devices, and its body sees
-them without this axis. So a move to `shard_map` would change this module alone. `on_every_device`
-would wrap the body in `shard_map` over a mesh of all devices, drop and restore the leading axis,
-and convert between this process's rows and arrays that span all processes. `compile_ahead` would
-lose its exception. A test trains through such a version. With several processes, `pmap` makes this
-conversion in every call: for the 64 arrays of SVHN's state on 2 x 4 simulated devices it took
-0.5 ms of the 1.3 ms of a call with twenty training steps.
+JAX maintains `pmap` as a layer over `jit` and `shard_map` and recommends these two for new code. No
+other module of the package calls `pmap`; they use functions that `on_every_device` returns. The
+arguments and results of such a function have a leading axis of this process's devices, and its body
+sees them without this axis. So a move to `shard_map` would change this module alone:
+`on_every_device` would wrap the body in `shard_map` over a mesh of all devices, drop and restore
+the leading axis, and convert between this process's rows and arrays that span all processes, and
+`compile_ahead` would lose its exception. A test trains through such a version. With several
+processes, `pmap` makes this conversion in every call: for the 64 arrays of SVHN's state on 2 x 4
+simulated devices it took 0.5 ms of the 1.3 ms of a call with twenty training steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -116,7 +116,7 @@ def map_over_examples(
         batch_size: the number of examples per call, rounded up to a multiple of the device count.
 
     Yields:
-        For each batch, the results in order, as NumPy arrays with a leading axis of its examples.
+        The results of each batch, in order, as NumPy arrays with a leading axis of examples.
     """
     total = len(jax.tree.leaves(examples)[0])
     devices, shard = jax.device_count(), shard_size(batch_size)

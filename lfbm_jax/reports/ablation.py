@@ -41,11 +41,11 @@ def check(figure: str, config: ml_collections.ConfigDict) -> None:
     report, _, name = figure.partition(".")
     if not name or report.removesuffix("_averaged") not in config.tasks:
         raise UserError(
-            f"--figure={figure}: write <report>.<figure> of one of the tasks"
+            f"--figure={figure}: write <report>.<figure> for one of the tasks"
             f" {', '.join(config.tasks)}, or add its task to --config.tasks"
         )
     if report.endswith("_averaged") and not config.train.ema_decay:
-        raise UserError(f"--figure={figure}: nothing is averaged where train.ema_decay is 0")
+        raise UserError(f"--figure={figure}: nothing is averaged, since train.ema_decay is 0")
 
 
 def collect(
@@ -93,8 +93,8 @@ def write_table(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.P
 def draw(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.Path:
     """Draws `<figure>.png` in the style of a panel of Figure 3.
 
-    The first key is on the x axis and the others tell the curves apart. The bars show one standard
-    deviation over seeds.
+    The first key is on the x axis, and the others distinguish the curves. The bars show one
+    standard deviation over seeds.
     """
     x_key, *others = rows[0].settings
     curves: dict[str, list[Row]] = {}

@@ -38,7 +38,7 @@ def markdown(results: dict[str, dict[str, Any]], table_11: Sequence[str]) -> str
         header = ["config", "batch", "s per step", "images per second", "achieved / ceiling"]
         header += ["compiling, s", "peak memory, MiB", "estimated, MiB"]
         lines += [*table(header, map(_step, timed)), ""]
-        lines += ["Ratios say how many times as fast, and as large, ours is.", ""]
+        lines += ["The ratios are our speed and our memory, as multiples of the peer's.", ""]
         header = ["config", "beside", "s per step", "speed ratio", "peak memory, MiB"]
         header.append("memory ratio")
         lines += [*table(header, [row for each in timed for row in _peers(each)]), ""]

@@ -84,7 +84,7 @@ def _section(report: Mapping[str, Any], folder: pathlib.Path) -> str:
 def figure_rows(
     figures: Mapping[str, float], paper: Mapping[str, float] | None
 ) -> list[tuple[str, str, str]]:
-    """Rows (figure, ours, the paper's) as text; figures that only the paper has come last."""
+    """Rows (figure, ours, the paper's) as text; figures that only the paper has are last."""
     paper = paper or {}
     rows = [
         (name, f"{value:.6g}", str(paper.get(name, "-"))) for name, value in figures.items()

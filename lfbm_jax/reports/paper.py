@@ -1,6 +1,6 @@
 """The only copy of the numbers that the paper prints, in Tables 2 to 6, 11 and 13.
 
-`lfbm_jax.runs.comparable` decides which of our figures they may stand beside.
+`lfbm_jax.runs.comparable` decides which of our figures they may be compared with.
 """
 
 import math
@@ -49,13 +49,13 @@ TABLE_4 = {
 }
 
 # Table 4 in the 80/20 protocol: of all 70,000 images, 80 % of the normal ones are for training.
-# The other normal ones and all anomalies are scored; here is their number for each held-out digit.
+# The other normal ones and all anomalies are scored; their number for each held-out digit:
 POOLED_NUM_SCORED = {1: 20_302, 4: 19_460, 5: 19_051, 7: 19_835, 9: 19_567}
 POOLED_TRAIN_SHARE = 0.8
 TABLE_4_BESIDE_80_20 = ("LFBM-MCMC", "LEBM")
 OF_ANOTHER_BASE_RATE = ("VAE", "ABP")
 TABLE_4_DOUBT = (
-    "The paper's row of ABP, and VAE's digits 1, 7 and 9, lie below the least AUPRC that is"
+    "The paper's values for ABP, and VAE's for digits 1, 7 and 9, are below the least AUPRC that is"
     " possible in this protocol (0.19 to 0.23): they must come from fewer anomalies, about a tenth."
 )
 
@@ -105,8 +105,8 @@ def table_2(data: str, name: str, figure: str) -> float | None:
 def occlusion(mask: str, side: int) -> str | None:
     """The occlusion of Tables 5 and 6 that `data.mask` stands for; None if it is not one of them.
 
-    A square counts in proportion to the side of the image, rounded to whole pixels: a square of
-    20 at side 64 is a square of 10 at side 32.
+    Squares scale with the side of the image and are rounded to whole pixels: a square of 20 at side
+    64 is a square of 10 at side 32.
     """
     kind, _, value = mask.partition(":")
     try:

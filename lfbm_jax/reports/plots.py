@@ -1,4 +1,4 @@
-"""Arranges images in pictures: grids, and originals above their reconstructions."""
+"""Arranges images in pictures: in grids, or originals above their reconstructions."""
 
 
 import math
@@ -55,7 +55,7 @@ def pairs(originals: np.ndarray, reconstructions: np.ndarray, columns: int = 10)
 
 
 def stacked(kinds: Sequence[np.ndarray], columns: int = 10) -> np.ndarray:
-    """Shows rows of images of the first kind, each above the same images of the second, and so on.
+    """Shows rows of images of the first kind, each above the same images of the second kind, etc.
 
     Args:
         kinds: for each kind, images [N, H, W, C] in [-1, 1]. An incomplete last row is left out

@@ -32,7 +32,7 @@ class ReportWriter:
         config: the config of the run.
         averaged: whether the model has the moving average of the parameters. If so, the files are
             named `<task>_averaged`.
-        papers: a function report -> the figures of the paper that may stand beside it.
+        papers: a function: report -> the paper's figures that may be shown beside it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ReportWriter:
         self.pictures: list[pathlib.Path] = []
 
     def describe(self, **setting: Any) -> None:
-        """Adds entries to the setup of the report: split, range, settings, and so on."""
+        """Adds entries to the report's setup: split, range, settings, and so on."""
         self._setup |= setting
 
     def picture(self, name: str, picture: np.ndarray) -> None:
@@ -119,7 +119,7 @@ def _markdown(title: str, reports: list[dict[str, Any]], warnings: list[dict[str
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Versions, commit and device, which one must know to repeat a figure."""
+    """Versions, commit and device, which are needed to reproduce a figure."""
     devices = jax.devices()
     return {
         "device": f"{len(devices)} x {devices[0].device_kind}",

@@ -18,7 +18,7 @@ from lfbm_jax.trained import arrays
 from lfbm_jax.trained.programs import Inferred, Programs, Samples
 
 BATCH_SIZE = 100
-SMALL_BATCH_SIZE = 10  # So that a few images do not cost as much as a hundred.
+SMALL_BATCH_SIZE = 10  # A few images must not cost as much as a hundred.
 
 
 class TrainedModel:
@@ -119,8 +119,8 @@ class TrainedModel:
                 visible. Hidden pixels are ignored and do not count in log_p_x_given_z. With masks,
                 evaluation infers by `masked_inference`.
             chain: 0, 1, ...: selects one of several independent starts for each image.
-            first: the number of the first image; the others follow. A chunk of a data set that is
-                numbered by its place in the data set gets the same results as in one call for all.
+            first: the number of the first image; the others follow. If the chunks of a data set are
+                numbered this way, the results are those of one call for the whole data set.
         """
         x = arrays.images(x, self.image_shape)
         if masks is not None:
@@ -220,7 +220,7 @@ class TrainedModel:
         if not self.config.data.mask or self.model.inference.takes_masks:
             return {}
         return {
-            "caveat": "an inference network learned from incomplete images, which the paper"
+            "caveat": "an inference network that learned from incomplete images, which the paper"
             " (section 4.6) calls such models incapable of"
         }
 
@@ -250,7 +250,7 @@ class TrainedModel:
     def _map(
         self, function: Any, examples: Any, batch_size: int | None = None, what: str = ""
     ) -> Any:
-        """Applies a compiled function to all examples; `what` names the progress bar, if any."""
+        """Applies a compiled function to all examples; `what` labels the progress bar, if any."""
         total = len(jax.tree.leaves(examples)[0])
         if batch_size is None:
             batch_size = SMALL_BATCH_SIZE if total <= SMALL_BATCH_SIZE else BATCH_SIZE
@@ -278,7 +278,7 @@ class TrainedModel:
 
 
 def _progress(batches: Any, total: int, what: str) -> Any:
-    """Passes batches on under a progress bar, which appears only if the work takes a while."""
+    """Yields the batches and shows a progress bar, which appears only if the work takes a while."""
     with tqdm(total=total, desc=what, unit="image", delay=3, leave=False) as bar:
         for batch in batches:
             yield batch

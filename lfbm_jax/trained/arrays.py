@@ -12,7 +12,7 @@ def images(x: Any, shape: tuple[int, int, int]) -> np.ndarray:
     """Returns images [N, *shape]: uint8 unchanged, floats in JAX's default floating type.
 
     Raises:
-        UserError: the shape or type is another, or a float is not finite or outside [-1, 1].
+        UserError: the shape or type is wrong, or a float is not finite or outside [-1, 1].
     """
     x = np.asarray(x)
     if x.shape[1:] != shape or not x.size:
@@ -29,7 +29,7 @@ def images(x: Any, shape: tuple[int, int, int]) -> np.ndarray:
         raise UserError("images with NaN or infinity: give finite values in [-1, 1]")
     if low < -1 or high > 1:
         raise UserError(
-            f"images with values from {low:.6g} to {high:.6g}: floats must lie in [-1, 1];"
+            f"images with values from {low:.6g} to {high:.6g}: floats must be in [-1, 1];"
             " give uint8 for values from 0 to 255"
         )
     return x.astype(jnp.result_type(float))
@@ -44,7 +44,7 @@ def masks(mask: Any, count: int, shape: tuple[int, int, int]) -> np.ndarray:
         shape: the shape (H, W, C) of an image.
 
     Raises:
-        UserError: the shape or the values are others, or an image has no visible pixel.
+        UserError: the shape or a value is wrong, or an image has no visible pixel.
     """
     mask = np.asarray(mask)
     size = shape[:2]
@@ -54,7 +54,7 @@ def masks(mask: Any, count: int, shape: tuple[int, int, int]) -> np.ndarray:
             f"a mask of shape {mask.shape}: give {size} for all images, or {(count, *size)}"
         )
     if not ((flat == 0) | (flat == 1)).all():
-        raise UserError("a mask with other values than 1 (visible) and 0 (hidden)")
+        raise UserError("a mask with values other than 1 (visible) and 0 (hidden)")
     visible = np.broadcast_to(flat, (count, *size)).astype(np.uint8)
     empty = np.flatnonzero(~visible.any(axis=(1, 2)))
     if empty.size:
@@ -73,6 +73,6 @@ def latents(z: Any, latent_dim: int) -> np.ndarray:
 
 
 def check_count(num: int, least: int = 1) -> None:
-    """Raises a UserError if a number of results is not whole or is below `least`."""
+    """Raises a UserError if a number of results is not an integer or is below `least`."""
     if not isinstance(num, int | np.integer) or num < least:
         raise UserError(f"num={num}: must be a whole number of at least {least}")

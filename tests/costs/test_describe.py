@@ -42,7 +42,7 @@ CIFAR10 = (128 * 64 * 1024, 64 * 1024 * 16 * 512, 256 * 512 * 16 * 256, 1024 * 2
     (("svhn", SVHN, 20, 0.60), ("celeba64", CELEBA, 20, 3.5), ("cifar10", CIFAR10, 40, 18)),
 )
 def test_operations_of_a_training_step(name, products, steps, tera):
-    """100 images: K steps of a forward pass and a gradient in z, an update of three passes."""
+    """100 images: K steps (a forward pass and a gradient in z each) and an update (three)."""
     found = described(name)
     forward = 2 * sum(products)
     assert found["batch_size"] == 100
@@ -102,7 +102,7 @@ def test_a_prior_without_parameters():
 
 
 def test_operations_of_an_inference_network():
-    """Six updates of prior and encoder for one of the generator, Table 10's CIFAR-10."""
+    """Six updates of prior and encoder per update of the generator: Table 10's CIFAR-10."""
     found = described("cifar10", "lfbm_vae")
     sides = 1024 * 3 * 9 * 64 + 256 * 64 * 16 * 128 + 64 * 128 * 16 * 256 + 16 * 256 * 16 * 512
     network = 2 * (sides + 16 * 512 * 256 + 5 * 3 * 128 * 256)

@@ -1,4 +1,4 @@
-"""The counter of compiled programs: a program written by hand, and convolutions of ones."""
+"""The counter of operations, on a program written by hand and on convolutions of ones."""
 
 import jax
 import jax.numpy as jnp
@@ -159,7 +159,7 @@ def test_derivatives_of_a_convolution_by_a_library_cost_as_much_as_itself():
         ' custom_call_target="__cudnn${function}"'
     )
     large, small, kernel = "f32[7,8,8,3]{3,2,1,0}", "f32[7,4,4,5]{3,2,1,0}", "f32[5,4,4,3]{3,2,1,0}"
-    per_axis = 4 * 4 - 2  # At either end one of the taps meets padding.
+    per_axis = 4 * 4 - 2  # At each end one of the taps is on padding.
     for function, a, b, result in (
         ("convForward", large, kernel, small),
         ("convBiasActivationForward", large, kernel, small),

@@ -30,7 +30,7 @@ def test_what_grows_with_what():
 
 
 def test_activations_are_those_of_the_generator():
-    """Every layer's input and where it was negative, of the 8 x 8 generator; little else."""
+    """For the 8 x 8 generator: every layer's input and where it was negative, and little else."""
     per_example = estimated(small_config(), 1)["activations"]
     outputs = 4 * (2 * 2 * 3 + 4 * 4 * 4 + 8 * 8 * 1)
     assert outputs < per_example < 6 * outputs
@@ -54,7 +54,7 @@ def test_256_fits_a_device_of_16_gb():
 
 @pytest.mark.slow
 def test_estimate_against_the_plan_of_the_compiler(monkeypatch):
-    """Of SVHN's step with the convolutions of accelerators, compiled but not run."""
+    """SVHN's step with the convolutions of accelerators, compiled but not run."""
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, default, cpu: default(*args))
     config = experiment("svhn").copy_and_resolve_references()
     batch = 32

@@ -1,4 +1,4 @@
-"""What `--target` says: of this machine's own processor, and of accelerators that are not here."""
+"""What `--target` says about this machine's processor and about accelerators it does not have."""
 
 import importlib.util
 import json
@@ -117,8 +117,8 @@ FIRST, *OTHERS = (100 * 16 * 512, 512 * 256 * 14**2, 256 * 128 * 30**2, 128 * 3 
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", CHIPS)
 def test_svhn_runs_the_products_that_its_layers_have(chip):
-    """43 passes through the generator: K = 20 steps there and back, and three for the update, which
-    needs no gradient in z of the first layer."""
+    """43 passes through the generator: K = 20 steps forward and back, and three for the update,
+    which needs no gradient in z of the first layer."""
     found = described(chip, experiment("svhn"))
     assert found["fits"]
     convolutions = 2 * 100 * (42 * FIRST + 43 * sum(OTHERS))
@@ -142,7 +142,7 @@ def test_every_config_and_variant_of_the_paper_compiles(name, variants, chip):
 @tpu
 @pytest.mark.slow
 def test_256_on_a_slice_of_sixteen_chips():
-    """1,600 images, 100 for each chip: every gradient is exchanged once, with a few metrics."""
+    """With 1,600 images, 100 per chip, every gradient is exchanged once, with a few metrics."""
     config = experiment("celebahq256")
     config.train.batch_size = 1600
     found = described("v5e:4x4", config)

@@ -66,7 +66,7 @@ def test_processes_agree_on_results_and_on_failures(start_processes):
         failures = [own, other] if index == 0 else [other, own]
         assert lines[:2] == [f"all fail: {text}" for text in failures]
         assert lines[2:6] == ["fine", "{'a': [0.0, 1.0, 2.0], 'b': 7}", "None", "largest 10"]
-        # The given folder is not made here; a temporary one is, and is gone at the end.
+        # This process makes not the given folder but a temporary one, which is removed at the end.
         assert lines[6:] == ["folder True False" if index == 0 else "folder False True",
                              "left False"]
 
@@ -125,7 +125,7 @@ def test_a_process_that_never_comes_is_named_in_one_line(
         assert status == 2, err
         waits, *_, error = err.splitlines()
         assert waits.startswith(f"process {index} of {count} waits for process")
-        assert error.startswith(f"error: --coordinator={address}: {missing} did not come within")
+        assert error.startswith(f"error: --coordinator={address}: {missing} did not start within")
 
 
 def test_a_single_process_needs_no_others(tmp_path):
@@ -143,7 +143,7 @@ FLOAT64 = {"JAX_ENABLE_X64": "1"}
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, run_python):
-    """Of one process, in float64, so that others can be compared."""
+    """One process's results, in float64, so that others can be compared."""
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     run_python(trial.arguments(run), env=FLOAT64)
     return run
@@ -220,7 +220,7 @@ def test_a_failure_of_the_writing_process_is_told_by_all(start_processes, tmp_pa
 
 @pytest.mark.slow
 def test_two_processes_evaluate_like_one(uninterrupted, start_processes, tmp_path):
-    """Every task divides its work; the reports are the same but for clocks and devices."""
+    """Every task divides its work; the reports are the same except for times and devices."""
     reports = []
     for count in (1, 2):
         run = tmp_path / f"run{count}"

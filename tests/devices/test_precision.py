@@ -1,4 +1,4 @@
-"""The precision of products: read off the programs that accelerators would run, and its effect."""
+"""The precision of products, read off the programs that accelerators would run, and its effect."""
 
 import functools
 import re
@@ -19,7 +19,7 @@ STEPS, CHAINS = 20, 32
 
 
 def chains(precision):
-    """The ends of noisy chains of 20 steps, [CHAINS, d], and their log-densities."""
+    """The final z of noisy chains of 20 steps, [CHAINS, d], and their log-densities."""
     config = small_config()
     config.precision = precision
     config.generator.layers = ((32, 2, 1, 0), (16, 4, 2, 1), (1, 4, 2, 1))
@@ -55,7 +55,7 @@ def test_a_bfloat16_chain_stays_close_to_the_float32_one():
 ACCELERATORS = ("cuda", "tpu")
 # What `precision` means for a product of the generator or the inference network.
 NETWORKS = {"float32": "HIGHEST", "tensorfloat32": "HIGH", "bfloat16": "DEFAULT"}
-# Where the code of a product stands, by the frames that it was traced in. Interpolation of latent
+# Where the code of a product is, by the frames that it was traced in. Interpolation of latent
 # vectors counts as the prior's; so do products without frames, of JAX's own rules for derivatives.
 OF_PRIOR = re.compile(r"/priors/|/layers/flows\.py|/interpolation\.py")
 OF_NETWORK = re.compile(r"/generators/|/layers/conv|/inference/(encoder|iaf)\.py")
@@ -65,7 +65,7 @@ PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")
 def products(function, *arguments):
     """{"prior" or "network": the precisions of its products} in the programs of accelerators.
 
-    A product of neither fails: it would need to be decided whose it is.
+    A product of neither fails the test, since someone must decide where it belongs.
     """
     traced = jax.jit(function).trace(*arguments)
     found = {"prior": set(), "network": set()}
@@ -121,7 +121,7 @@ def update_of(config):
     [(kind, name) for kind in ("prior", "inference", "objective") for name in modules(kind)],
 )
 def test_an_update_multiplies_by_the_setting_in_networks_alone(section, name):
-    """Values and gradients, through `make_update` as training calls it."""
+    """Values and gradients, through `make_update`, as in training."""
     found = products(*update_of(config_with(section, name, "tensorfloat32")))
     # These have no products in the update.
     without = name in ("gaussian", "second_stage")
@@ -157,7 +157,7 @@ def test_evaluation_multiplies_likewise(name):
     "name", modules("prior")
 )
 def test_a_prior_is_exact_whatever_surrounds_it(name):
-    """Its gradient is taken here outside of its methods, where another precision holds."""
+    """The gradient is taken outside the prior's methods, where another precision is set."""
     prior = build.model(config_with("prior", name, "float32")).prior
     alpha = invented(prior.init)
 
@@ -175,7 +175,7 @@ def test_a_prior_is_exact_whatever_surrounds_it(name):
 
 
 def test_commands_and_interpolation_multiply_in_full_float32():
-    """Metrics and what else is no network: `set_precision` is what every command calls."""
+    """Metrics and everything else outside networks: every command calls `set_precision`."""
     vectors = np.ones((2, 5), np.float32)
     way = jax.jit(lambda a, b: between(a, b, 0.5)).trace(*vectors)
     with jax.default_matmul_precision("bfloat16"):

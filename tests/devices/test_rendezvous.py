@@ -1,4 +1,4 @@
-"""Processes that meet, in threads of one process: strangers at the port, a port that is taken."""
+"""Processes that meet (as threads of one process), strangers at the port, and a port in use."""
 
 import concurrent.futures
 import contextlib

@@ -52,7 +52,7 @@ print(json.dumps([history, parameters, inferred.z.tolist(), samples.tolist()]))
 """
 
 
-# What `devices/` would become without `pmap`; all the rest stays as it is.
+# What `devices/` would become without `pmap`; everything else stays the same.
 BY_SHARD_MAP = """
 import functools
 import jax, numpy as np
@@ -113,7 +113,7 @@ def flat(metrics):
 
 
 def without_gradient_norms(history):
-    """Adam's first steps blow rounding up in coordinates with hardly any gradient, and the norm of
+    """Adam's first steps magnify rounding in coordinates with hardly any gradient, and the norm of
     the prior's gradient shows it (2e-9 was seen); losses and parameters stay below the bound."""
     return [{k: v for k, v in call.items() if not k.startswith("grad_norm")} for call in history]
 

@@ -1,4 +1,4 @@
-"""Pictures: where every image stands, and what becomes of its values."""
+"""Pictures: where every image is placed, and how its values are shown."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Reports: what the index and the web page say of them, and that the page needs nothing else."""
+"""Reports: what the index and the web page show, and that the page needs no other file."""
 
 import base64
 import html.parser
@@ -104,7 +104,7 @@ def test_a_figure_that_is_not_finite_makes_no_report(tmp_path):
 
 
 def test_a_report_takes_the_old_ones_place_when_it_is_whole(workdir):
-    """Whoever has the old files open goes on reading them: nothing is written into them."""
+    """A reader that has the old files open can continue: nothing is written into them."""
     folder = workdir / "reports"
     report.write_index(workdir)
     names = ("generate.json", "index.md", "index.html")

@@ -118,7 +118,7 @@ def test_bytes_and_floats_are_the_same_images(trained, images):
 
 
 def test_chunks_that_are_numbered_give_what_all_images_do(trained, images):
-    """With the same batches, the same programs: to the bit."""
+    """The same batches and programs give the same results, bit for bit."""
     whole = trained.infer(images, seed=2, batch_size=3)
     chunks = [trained.infer(images[i : i + 3], 2, batch_size=3, first=i) for i in (0, 3, 6)]
     together = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
@@ -169,7 +169,7 @@ def test_any_number_of_images_compiles_twice(trained):
 
 
 def test_other_parameters_compile_nothing_again(trained):
-    """Also where they come before the first use, as those of a run's steps do."""
+    """Also if they are set before the first use, as during training."""
     counted, generator = count_traces(trained)
     z = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     halves = jax.tree.map(lambda leaf: leaf / 2, trained._parameters)
@@ -262,8 +262,8 @@ MISTAKES = {
     "words": (lambda m: m.infer(np.full((1, *SHAPE), "a")), "give uint8"),
     "mask's shape": (lambda m: m.inpaint(BLANK, np.ones((9, 8))), r"mask of shape \(9, 8\)"),
     "masks": (lambda m: m.inpaint(BLANK, np.ones((3, 8, 8))), r"or \(2, 8, 8\)"),
-    "mask's values": (lambda m: m.inpaint(BLANK, 255 * MASK), "other values than 1"),
-    "mask's NaN": (lambda m: m.inpaint(BLANK, MASK * np.nan), "other values than 1"),
+    "mask's values": (lambda m: m.inpaint(BLANK, 255 * MASK), "values other than 1"),
+    "mask's NaN": (lambda m: m.inpaint(BLANK, MASK * np.nan), "values other than 1"),
     "all masked": (
         lambda m: m.inpaint(BLANK, np.stack([MASK, 0 * MASK])),
         "hides all pixels of image 1",
@@ -294,7 +294,7 @@ def test_a_score_that_is_not_finite_is_an_error(trained, images):
 
 
 def test_a_networks_products_are_as_precise_as_the_config_says(run):
-    """The prior's are exact. Whatever JAX's own setting is when a method is traced."""
+    """The prior's products are exact, whatever JAX's own setting when a method is traced."""
     lfbm_jax.load(run)
     assert jax.config.jax_default_matmul_precision is None, "loading changes no global setting"
     for precision, expected in (("float32", "HIGHEST"), ("bfloat16", "DEFAULT")):

@@ -1,4 +1,4 @@
-"""Inference from incomplete images, held against a posterior known in closed form."""
+"""Inference from incomplete images, compared with a posterior known in closed form."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ MASKS = RANDOM.integers(0, 2, (5, 4, 4, 1), dtype=np.uint8)
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDouble(base.Inference):
-    """Needs whole images; z tells the mean of the one it was given."""
+    """Needs whole images; z is the mean of the image."""
 
     def infer(self, phi, key, example, log_joint, start=None):
         z = jnp.full(D, jnp.mean(example.image))
