@@ -5,7 +5,7 @@ Command:   python -m lfbm_jax.main --config=configs/celeba64.py; `:table11` for 
            occluded images and recover them, `:lebm,square=20` and `:abp,square=20`
            with the other priors of Tables 5 and 6, at LEBM's learning rates and the config's;
            `:huggingface` fetches a copy of the images from the hub, where TFDS cannot fetch them
-Hardware:  a GPU; the paper's needed 20.7 minutes an epoch at batch 256 (Table 11). Ours: not
+Hardware:  a GPU; the paper's needed 20.7 minutes per epoch at batch 256 (Table 11). Ours: not
            measured yet.
 Paper:     MSE 0.011, FID 33.64 (LFBM-MCMC); Tables 3, 5 and 6: `lfbm_jax/reports/paper.py`.
            Ours: not run yet.
@@ -32,7 +32,7 @@ def get_config(variants=""):
     config = configuration.base()
     # As in the authors' runs: PyTorch's default on GPUs. A CPU computes the same as for "float32".
     config.precision = "tensorfloat32"
-    # The crop is of the authors' code: rows 45..172 and columns 25..152 of the aligned image.
+    # The crop is from the authors' code: rows 45..172 and columns 25..152 of the aligned image.
     config.data.update(
         {"source": "tfds", "name": "celeb_a", "image_size": 64, "crop": "45,25,128,128"}
     )
@@ -48,7 +48,7 @@ def get_config(variants=""):
         (128, 4, 2, 1),
         (3, 4, 2, 1),
     )
-    # Coupling width 64: of the authors' code, the paper gives none.
+    # Coupling width 64 is from the authors' code; the paper gives none.
     config.prior.update({"num_steps": 5, "hidden_width": 64})
     config.inference.update({"num_steps": 20, "step_size": 0.1})
     config.eval_inference.update({"num_steps": 400, "step_size": 0.1})
@@ -63,7 +63,7 @@ def get_config(variants=""):
 
 
 def _huggingface(config, _):
-    """A copy on the hub by others, so that its figures do not stand beside the paper's."""
+    """A copy on the hub by others, so its figures are not shown beside the paper's."""
     config.data.update({"source": "huggingface", "name": "flwrlabs/celeba"})
 
 

@@ -34,7 +34,7 @@ def get_config(variants=""):
     config.model.update({"latent_dim": 128, "sigma": 0.3})
     # Table 7, n_g = 128.
     config.generator.layers = ((1024, 8, 1, 0), (512, 4, 2, 1), (256, 4, 2, 1), (3, 3, 1, 1))
-    # Coupling width 64: of the authors' code, the paper gives none.
+    # Coupling width 64 is from the authors' code; the paper gives none.
     config.prior.update({"num_steps": 5, "hidden_width": 64})
     config.inference.update({"num_steps": 40, "step_size": 0.1})
     config.eval_inference.update({"num_steps": 800, "step_size": 0.1})
@@ -51,7 +51,7 @@ def _torchvision(config, _):
 
 
 def _huggingface(config, _):
-    """A copy on the hub by others, so that its figures do not stand beside the paper's."""
+    """A copy on the hub by others, so its figures are not shown beside the paper's."""
     config.data.update({"source": "huggingface", "name": "uoft-cs/cifar10", "image_field": "img"})
 
 

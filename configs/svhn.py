@@ -32,7 +32,7 @@ def get_config(variants=""):
     config.model.update({"latent_dim": 100, "sigma": 0.3})
     # Table 7, n_g = 64.
     config.generator.layers = ((512, 4, 1, 0), (256, 4, 2, 1), (128, 4, 2, 1), (3, 4, 2, 1))
-    # Coupling width 64: of the authors' code, the paper gives none.
+    # Coupling width 64 is from the authors' code; the paper gives none.
     config.prior.update({"num_steps": 5, "hidden_width": 64})
     config.inference.update({"num_steps": 20, "step_size": 0.1})
     config.eval_inference.update({"num_steps": 400, "step_size": 0.1})
@@ -49,5 +49,5 @@ def _torchvision(config, _):
 
 
 def _huggingface(config, _):
-    """A copy on the hub by others, so that its figures do not stand beside the paper's."""
+    """A copy on the hub by others, so its figures are not shown beside the paper's."""
     config.data.update({"source": "huggingface", "name": "ufldl-stanford/svhn/cropped_digits"})

@@ -2,9 +2,10 @@
 
     python -m lfbm_jax.anomaly --config=configs/mnist_anomaly.py --digits=1,4 --seeds=3
 
-Every model is a run of its own in `<workdir>/digit-1/seed-0`, ... The same command resumes after an
-interruption and skips finished runs. The seeds are training seeds: `data.pooled_seed` splits the
-images in the same way in every run, so the spread over seeds excludes the spread over splits.
+Every model is a separate run, in `<workdir>/digit-1/seed-0` and so on. The same command resumes
+after an interruption and skips finished runs. The seeds are training seeds: `data.pooled_seed`
+splits the images in the same way in every run, so the spread over seeds excludes the spread over
+splits.
 """
 
 import pathlib
@@ -43,7 +44,7 @@ def main(config: ml_collections.ConfigDict) -> None:
 def each_run(
     config: ml_collections.ConfigDict, digits: Sequence[int], seeds: int, root: pathlib.Path
 ) -> Iterator[grid.Run]:
-    """Yields a run for every digit and seed: all digits with the first seed, then the next."""
+    """Yields a run for every digit and seed: all digits with the first seed, then with the next."""
     for seed in range(seeds):
         for digit in digits:
             own = config.copy_and_resolve_references()

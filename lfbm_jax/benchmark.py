@@ -1,6 +1,6 @@
 """Times a config's training step: `python -m lfbm_jax.benchmark --config=configs/svhn.py`.
 
-Each --peer is timed in a process of its own. All processes take turns, so other load on the machine
+Each --peer is timed in its own process. All processes take turns, so other load on the machine
 affects them alike:
 
     --peer=pytorch, --peer=pytorch-compile   the same step in plain PyTorch, eager or compiled

@@ -54,7 +54,7 @@ def main(config: ml_collections.ConfigDict) -> None:
 def plan(
     config: ml_collections.ConfigDict, models: list[str], root: pathlib.Path
 ) -> list[grid.Run]:
-    """The run of every model; raises UserError for an unknown one."""
+    """The runs of all models; raises UserError for an unknown model."""
     path, variants = given.config_file()
     get_config = runpy.run_path(path)["get_config"]
     names = [n for name in models for n in (TABLE_1 if name == "table1" else (name,))]
@@ -80,7 +80,7 @@ def table(results: dict[str, dict[str, float]], setting: str) -> str:
 
 
 def draw(folders: dict[str, pathlib.Path]) -> Figure:
-    """A row per model: its samples, and held-out images above their reconstructions."""
+    """One row per model: its samples, and held-out images above their reconstructions."""
     figure = Figure(figsize=(10, 5 * len(folders)), layout="constrained")
     axes = figure.subplots(len(folders), len(PICTURES), squeeze=False)
     for row, (name, folder) in zip(axes, folders.items(), strict=True):

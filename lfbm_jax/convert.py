@@ -1,4 +1,4 @@
-"""Exports the model of a work directory, or makes one from a checkpoint of the authors.
+"""Exports the model of a work directory, or makes one from one of the authors' checkpoints.
 
     python -m lfbm_jax.convert RUN --export=FOLDER
     python -m lfbm_jax.convert CKPT.pth --config=FILE --workdir=RUN

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 
 class UserError(Exception):
-    """A mistake by the user, told in one line: which field, which value, and how to fix it.
+    """A mistake by the user, explained in one line: the field, its value, and how to fix it.
 
     Every command prints that line and exits with status 2.
     """
@@ -16,8 +16,8 @@ class Misfit(UserError):
     """A file that cannot be used. Files of the same kind can be reported together in one message.
 
     Attributes:
-        kind: what is wrong with it, in words that fit a count: "2 of mode L" or "2 not square".
-        detail: particulars of this file; "" where `kind` says everything.
+        kind: what is wrong with it, worded to follow a count: "2 of mode L" or "2 not square".
+        detail: details of this file; "" if `kind` says everything.
         remedy: what the user can do about every file of this kind.
     """
 
@@ -48,13 +48,13 @@ class Interrupted(Exception):
     """
 
     def __init__(self, signum: int, step: int):
-        super().__init__(f"saved at step {step}, run the same command to go on")
+        super().__init__(f"saved at step {step}; run the same command to resume")
         self.signum = signum
         self.step = step
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggests the closest known word, or lists all known words where none is close."""
+    """Suggests the closest known word, or lists all known words if none is close."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else "use one of " + ", ".join(known)

@@ -2,12 +2,12 @@
 
 | part | |
 |---|---|
-| `values` | log-densities, chains and an update against a CPU's, at every precision |
+| `values` | log-densities, chains and an update compared with a CPU's, at every precision |
 | `resume` | with `deterministic`, a resumed run equals an uninterrupted one bit for bit |
 | `svhn`, `celeba64`, `cifar10` | time and memory of a step, beside PyTorch's and `deterministic` |
 | `table11` | minutes per epoch and milliseconds per batch of the paper's four models |
 
-Each part runs in processes of its own, which are killed when its time is up. gpu_check.json and
+Each part runs in its own processes, which are killed when its time is up. gpu_check.json and
 gpu_check.md are written after each part. If a part fails, the others still run, and the exit status
 is 1.
 """
@@ -172,7 +172,7 @@ def compute_values(config: ml_collections.ConfigDict, name: str, folder: pathlib
 
 
 def resume(check: Check) -> Found:
-    """Compares training with and without a stop; every process compiles anew."""
+    """Compares training with and without a stop; every process compiles for itself."""
     ends = {"whole": (STEPS,), "resumed": (STOPPED_AT, STEPS)}
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -310,7 +310,7 @@ def check_all(
         check = Check(folder, tiny, min(end, begin + share))
         try:
             figures, faults = PARTS[name].run(check)
-        except Exception as error:  # The other parts are worth running whatever this is.
+        except Exception as error:  # The other parts still run, whatever the error.
             figures, faults = {}, [f"{error}" or type(error).__name__]
         results[name] = {
             "figures": figures, "faults": faults, "seconds": time.monotonic() - begin

@@ -1,4 +1,4 @@
-"""Random keys that depend on what they are for, never on how work is split over devices.
+"""Random keys that depend on their purpose, never on how work is split over devices.
 
 Every use of randomness has a purpose and coordinates, such as the step and the index of an example
 in the data set. The same coordinates give the same key on any number of devices.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lfbm_jax.priors.base import Prior
 
 
-# Arrays in nested containers; which ones is known to the part that made them.
+# Arrays in nested containers, whose layout is known to the part that made them.
 Tree = Any
 # The groups of parameters that every model has.
 GROUPS = ("prior", "generator", "inference")
@@ -28,7 +28,7 @@ class Part:
     """What the exchangeable parts of a model have in common.
 
     A part is a frozen dataclass that inherits from the base class of its folder. Its fields without
-    a default are given by the builder; fields with a default are the settings of the config section
+    a default come from the builder; fields with a default are the settings of the config section
     that names the part.
     """
 
@@ -39,13 +39,13 @@ class Part:
 
 
 class Parameters(NamedTuple):
-    """All parameters, or anything that comes once for each group of them.
+    """All parameters, or anything else that has one value per group of parameters.
 
     Attributes:
         alpha: of the prior.
         beta: of the generator.
-        phi: of the inference network; None where there is none, as for Langevin dynamics.
-        psi: of the objective's own networks, by name; None where it has none.
+        phi: of the inference network; None if there is none, as for Langevin dynamics.
+        psi: of the objective's own networks, by name; None if it has none.
     """
 
     alpha: Tree
@@ -55,24 +55,24 @@ class Parameters(NamedTuple):
 
     @classmethod
     def of_groups(cls, groups: Mapping[str, Tree]) -> "Parameters":
-        """The parameters whose groups, by name, are these."""
+        """Parameters made of these groups, by name."""
         psi = {name: group for name, group in groups.items() if name not in GROUPS}
         return cls(*(groups[name] for name in GROUPS), psi or None)
 
     def groups(self) -> dict[str, Tree]:
-        """What has an optimizer of its own, by name: those of `GROUPS` and each network of psi."""
+        """The groups with their own optimizers, by name: `GROUPS` and each network of psi."""
         return dict(zip(GROUPS, self[:3], strict=True)) | (self.psi or {})
 
 
 class Example(NamedTuple):
-    """One image and what belongs to it. With a leading axis on every field, a batch of examples.
+    """One image and its data. With a leading axis on every field, a batch of examples.
 
     Attributes:
         image: x, [H, W, C], uint8 or in [-1, 1].
         index: its position in the data set, []; chains are keyed by it.
         weight: 1, or 0 for the padding that fills a batch up to the device count, [].
-        mask: 1 where a pixel is visible, broadcastable to the image; None where all are.
-        start: where its Langevin chain starts, [d]; None where the start is drawn anew.
+        mask: 1 where a pixel is visible, broadcastable to the image; None if all are.
+        start: where its Langevin chain starts, [d]; None if the start is to be drawn.
     """
 
     image: jax.Array
@@ -93,8 +93,8 @@ class Model:
         objective: what training minimises.
         learned_sigma: whether sigma is learned, starting at `sigma`. Its logarithm then belongs to
             beta, which becomes {"generator": ..., "log_sigma": []}.
-        masked_inference: how z is inferred from incomplete images, where `eval_inference` needs
-            complete ones; None where `eval_inference` handles both.
+        masked_inference: how z is inferred from incomplete images if `eval_inference` needs
+            complete ones; None if `eval_inference` handles both.
     """
 
     prior: "Prior"
@@ -135,7 +135,7 @@ class Model:
         return jnp.exp(prepared.beta["log_sigma"]) if self.learned_sigma else self.sigma
 
     def log_p_z(self, prepared: Parameters, z: jax.Array) -> jax.Array:
-        """log p_alpha(z) in nats, Eq. 5, up to a constant where the prior is not normalised."""
+        """log p_alpha(z) in nats, Eq. 5, up to a constant if the prior is not normalised."""
         return self.prior.log_prob(prepared.alpha, z)
 
     def log_p_x_given_z(
@@ -161,7 +161,7 @@ class Model:
     def log_joint(
         self, prepared: Parameters, x: jax.Array, mask: jax.Array | None = None
     ) -> "LogJoint":
-        """The function z -> (log p(z), log p(x|z)) whose sum inference follows uphill."""
+        """The function z -> (log p(z), log p(x|z)) whose sum inference climbs."""
 
         def log_joint(z: jax.Array) -> tuple[jax.Array, jax.Array]:
             return self.log_p_z(prepared, z), self.log_p_x_given_z(prepared, x, z, mask)

@@ -3,7 +3,7 @@
     python -m lfbm_jax.sweep --config=configs/digits.py --workdir=runs/steps --seeds=3 \\
         --grid='inference.num_steps=10,20,40;inference.step_size=0.05,0.1'
 
-Every run has a work directory of its own. The same command resumes after an interruption: it skips
+Every run has its own work directory. The same command resumes after an interruption: it skips
 finished runs and resumes the others from their checkpoints.
 """
 

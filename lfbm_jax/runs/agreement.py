@@ -37,8 +37,8 @@ class Bound(NamedTuple):
     Attributes:
         roundings: the largest error, in roundings.
         over: combines the errors of the figure's arrays. Chains use the median, because a chain is
-            off by far more than the others if one of its activations crosses zero, where the slope
-            of LeakyReLU jumps.
+            off by far more than the others if one of its activations crosses zero, where LeakyReLU
+            changes slope.
         always_float32: whether it is computed in float32 under every precision.
     """
 
@@ -78,8 +78,8 @@ def figures(config: ml_collections.ConfigDict, parameters: Parameters) -> Figure
     """Computes all figures on the default device at the config's precision.
 
     They are the log-densities of BATCH images and latent vectors, the ends of chains of CHAIN_STEPS
-    steps, and the gradients of one update after a single chain step. Adam's first moments, which
-    are proportional to the gradients, stand for them.
+    steps, and the gradients of one update after a single chain step. The gradients are read
+    from Adam's first moments, which are proportional to them.
     """
     config = config.copy_and_resolve_references().unlock()
     config.train.batch_size = BATCH

@@ -1,4 +1,4 @@
-"""Selects the settings, besides the seed, that figures of a run depend on.
+"""Selects the settings, besides the seed, that the figures of a run depend on.
 
 Runs are alike if they agree in these settings. Figures are averaged over runs that are alike and
 were measured at the same iteration. Only settings that cannot change a figure at a given iteration
@@ -9,8 +9,8 @@ are ignored:
 - when the run logs, draws and saves, and what it evaluates; `train.ema_decay` too, because it
   changes only the reports of averaged parameters, which are not averaged over runs;
 - `train.microbatch_size` and `deterministic`, which change rounding only;
-- the places of files. `data.dir` is ignored if the data set's name says what it holds; a user's own
-  images are identified by their folder alone;
+- the locations of files. `data.dir` is ignored if the data set's name says what it holds, but a
+  user's own images are identified by their folder alone;
 - settings of tasks that did not measure the figures. Settings of inference in evaluation do not
   affect samples, and those of FID matter only to tasks that measure FID.
 
@@ -44,7 +44,7 @@ FACTS = ("split", "range", "fid_reference", "score_sigma", "timed_on")
 
 
 def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings that the figures in some reports of a run depend on.
+    """The settings that the figures in a run's reports depend on.
 
     Args:
         config: the run's config, as `workdir.read_config` returns it.

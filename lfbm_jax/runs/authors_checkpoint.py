@@ -63,7 +63,7 @@ def read_state(content: Any, path: str | pathlib.Path) -> Converted:
 
 
 def _read_flow(arrays: "_Arrays") -> dict:
-    """Returns alpha, whose arrays have a leading axis over flow steps."""
+    """Returns alpha, whose arrays have a leading axis of flow steps."""
     num_steps = arrays.count(STEP.format(r"(\d+)"))
     d, _ = arrays.shape(STEP.format(0) + "invertible_1x1_conv.w", 2)
     _, width = arrays.shape(STEP.format(0) + "f.fc_1.w", 2)

@@ -1,4 +1,4 @@
-"""Builds the model that a config describes; only this module looks up parts by name.
+"""Builds the model that a config describes. Only this module looks up parts by name.
 
 A prior is a module of `lfbm_jax.priors`, and likewise for the other kinds. Adding a part means
 adding one module, because no list of parts is kept here. A part is a dataclass. The builder fills
@@ -75,7 +75,7 @@ def part(config: ml_collections.ConfigDict, section: str, **context: Any) -> Any
 
     Args:
         config: a whole config.
-        section: the section with the part's name and settings: "prior", "generator", ...
+        section: the section with the part's name and settings, such as "prior".
         **context: values from the builder; a part takes those that its fields name.
     """
     settings = config[section].to_dict()
@@ -93,7 +93,7 @@ def part(config: ml_collections.ConfigDict, section: str, **context: Any) -> Any
 
 
 def defaults(section: str, name: str) -> dict[str, Any]:
-    """The part's name under "name", followed by its settings with their default values."""
+    """A dictionary of the part's "name", then its settings with their default values."""
     return {"name": name} | {
         field.name: field.default
         for field in dataclasses.fields(part_class(section, name))

@@ -1,4 +1,4 @@
-"""Saves and restores checkpoints with Orbax: each is whole or absent, and verified when read."""
+"""Saves and restores checkpoints with Orbax; each is complete or absent, and verified when read."""
 
 import errno
 import logging
@@ -46,7 +46,7 @@ class Checkpoints:
 
     Args:
         workdir: the work directory.
-        read_only: for a run that may still be training: nothing is created, not even an empty
+        read_only: for a run that may still be training. Nothing is created, not even an empty
             folder, and a half-written checkpoint stays.
 
     Raises:
@@ -141,8 +141,8 @@ class Checkpoints:
 
         Raises:
             UserError: there is no such step, the layout differs from the template's, no checkpoint
-                can be read, or a fault occurred that may pass (an input-output error, full memory).
-                The latter is never treated as damage.
+                can be read, or a temporary fault occurred (an input-output error, full memory). The
+                latter is never treated as damage.
         """
         return distributed.from_first(lambda: self._restore(template, step), template)
 
@@ -150,7 +150,7 @@ class Checkpoints:
         if step is not None and step not in self.steps():
             listed = ", ".join(map(str, self.steps())) or "none"
             raise UserError(
-                f"--step={step}: no such checkpoint in {self._directory}; there are: {listed}"
+                f"--step={step}: no such checkpoint in {self._directory}, which has {listed}"
             )
         candidates = [step] if step is not None else self.steps()[::-1]
         for candidate in candidates:
@@ -172,15 +172,15 @@ class Checkpoints:
         if candidates:
             raise UserError(
                 f"none of the checkpoints in {self._directory} can be read;"
-                " move this folder away to start anew"
+                " move this folder away to start again"
             )
         return None
 
     def set_aside_after(self, step: int) -> None:
         """Moves the checkpoints after `step` to `<workdir>/set_aside`.
 
-        These are the ones that `restore` skipped. They must make room, because training is about
-        to write those steps again.
+        These are the ones that `restore` skipped. They are moved because training is about to write
+        those steps again.
         """
         distributed.everywhere(lambda: self._set_aside_after(step))
 
@@ -281,8 +281,8 @@ def _named(tree) -> Iterator[tuple[str, Any]]:
 def _name(path) -> str:
     """A dotted name, the same for a saved tree and for Orbax's description of it.
 
-    A name that an earlier version gave is translated to today's. The order of the arrays, which
-    checksums depend on, is the same.
+    Names from earlier versions are translated to today's. The order of the arrays, on which the
+    checksums depend, is the same.
     """
     name = jax.tree_util.keystr(path, simple=True, separator=".")
     return re.sub(r"^moments\.(\w+)\.", r"opt_state.\1.adam.", name)
@@ -320,7 +320,7 @@ def _may_pass(error: BaseException | None) -> bool:
 
 
 def _disk_problem(error: BaseException) -> str | None:
-    """The complaint about the disk that an error carries; None if it carries none."""
+    """What an error says about the disk; None if it says nothing about it."""
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno, "") + " " + error.strerror
     for sign in ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded", "Read-only file"):

@@ -8,14 +8,14 @@ matters removes the paper's figure. All of the following must agree:
 - method: prior, inference and objective (`method`);
 - every setting that the paper or published code gives: Tables 7 to 10 and 12, and the values of the
   authors' code where they differ (`paper_settings.given`). Settings that neither mentions must be
-  unused. Only settings that every run needs and that have no published value are free;
+  unused. Only settings that every run needs and that have no published value may differ;
 - training for at least as many epochs as the authors' published checkpoint (MNIST: 20, ours);
 - what was measured: all images of the split for MSE, 50,000 samples against all training images
   for FID, the 80/20 protocol for AUPRC, the 10,000 images of section 4.6 for recovery.
 
 The following are not distinguished: `float32` and `tensorfloat32` (the authors used the latter),
 the two numbers of testing steps that the authors may have used (`:authors_test_steps`), devices,
-seeds, and whatever `alike` ignores. Times (Table 11) depend on the device, so reports never show
+seeds, and what `alike` ignores. Times (Table 11) depend on the device, so reports never show
 the paper's. Nor do reports of averaged parameters show any, as the paper does not average.
 """
 
@@ -76,7 +76,7 @@ def differences(config: Mapping[str, Any], reports: list[Mapping[str, Any]]) -> 
         reports: the reports whose figures are to be compared.
 
     Returns:
-        The run's values of these settings; also {} for data that the paper does not use.
+        The run's values of these settings; {} also for data that the paper does not use.
     """
     data = data_set(config)
     if data == "MNIST" and not config["data"]["exclude_labels"]:
@@ -96,7 +96,7 @@ def differences(config: Mapping[str, Any], reports: list[Mapping[str, Any]]) -> 
 
 
 def is_too_short(config: Mapping[str, Any], step: int) -> bool:
-    """Whether a model of the paper's data was trained for less long than the authors' checkpoint.
+    """Whether a model of the paper's data was trained for less than the authors' checkpoint.
 
     No length is published for MNIST, so it is compared with `configs/mnist_anomaly.py`.
     """
@@ -139,7 +139,7 @@ def _printed(config: Mapping[str, Any], task: str) -> dict[str, float]:
 
 
 def _measured(config: Mapping[str, Any], data: str) -> dict[str, Any]:
-    """The facts about images that reports of the paper's own runs would state."""
+    """What reports of the paper's own runs would say about images."""
     if data == "MNIST":
         labels = config["data"]["exclude_labels"]
         count = paper.POOLED_NUM_SCORED.get(labels[0]) if len(labels) == 1 else None

@@ -40,8 +40,8 @@ def base() -> ml_collections.ConfigDict:
                 "test_split": "test",  # split of a TFDS or Hugging Face data set to hold out
                 "test_fraction": 0.0,  # share to hold out if the source has no test split
                 "exclude_labels": (),  # classes left out of training, see images/selection.py
-                # If not 0, all images are pooled and split anew by a permutation with this seed,
-                # and this share of the images of the other classes trains.
+                # If not 0, all images are pooled and split again by a permutation with this seed,
+                # and this share of the images of the other classes is for training.
                 "pooled_train_share": 0.0,
                 "pooled_seed": 0,
                 "num_train": 0,  # largest number of training images; 0: all
@@ -146,7 +146,7 @@ def _choices(config: ml_collections.ConfigDict) -> dict[str, str]:
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Checks values that no part checks by itself.
+    """Checks the values that no part checks.
 
     Raises:
         UserError: a value is invalid.

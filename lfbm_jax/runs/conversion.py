@@ -1,4 +1,4 @@
-"""Converts a checkpoint of the authors into a work directory.
+"""Converts one of the authors' checkpoints into a work directory.
 
 The work directory evaluates and samples like one trained here. The sizes of the networks are those
 of the checkpoint and replace those of the config. Everything that a checkpoint does not hold (the

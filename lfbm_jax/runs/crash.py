@@ -22,8 +22,8 @@ def reported(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterat
     """Writes `crash.json` into the work directory if the block raises, and raises the error again.
 
     The report holds the error, its traceback, the command, the last lines of `metrics.jsonl`,
-    versions, devices and the config. A UserError leaves no report, because its one line says
-    everything, and neither does a signal.
+    versions, devices and the config. Neither a UserError, whose one line says everything, nor a
+    signal leaves a report.
     """
     try:
         yield

@@ -23,7 +23,7 @@ from lfbm_jax.runs import build, crash, evaluate, logs, restore, train, workdir
 from lfbm_jax.runs.recorded import FIGURES, minutes_per_epoch
 from lfbm_jax.trained.api import TrainedModel
 
-REPEATS = 5  # calls to time
+REPEATS = 5  # calls that are timed
 _NETWORKS = ("prior", "generator", "inference")
 # Names of figures in the files of earlier versions -> their names now.
 _FORMER_NAMES = {"time/minutes_an_epoch": "time/minutes_per_epoch"}
@@ -70,7 +70,7 @@ def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str
     """The figures of a run that is done; None if it is not done with exactly this config.
 
     Returns:
-        The figures of all tasks by names such as "reconstruct/mse" and, for averaged parameters,
+        The figures of all tasks, by names such as "reconstruct/mse" and, for averaged parameters,
         "reconstruct_averaged/mse"; also those of `add_costs`, if it was called.
 
     Raises:

@@ -38,7 +38,7 @@ def _with_fitted_prior(trained: TrainedModel, data: Cache) -> Parameters:
 
 
 def inferred(trained: TrainedModel, data: Cache, epoch: int) -> np.ndarray:
-    """Infers z of every training image, [N, d], as in training and with fresh noise per epoch."""
+    """Infers z of every training image, [N, d], as in training, with new noise in each epoch."""
     config = trained.config
     rows = np.arange(len(data.train.images))
     chunks = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]

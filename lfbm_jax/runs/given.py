@@ -11,7 +11,7 @@ from lfbm_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "the work directory, or the folder for those that the command makes"
+    "workdir", None, "the work directory, or the folder in which the command makes several"
 )
 MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
 

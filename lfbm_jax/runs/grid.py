@@ -1,9 +1,9 @@
 """Completes a list of runs, in this process or in several, or prints their commands.
 
 `compare`, `anomaly` and `sweep` differ only in the runs that they list and the results that they
-write. A run is done once `experiment.figures` returns its figures. A run in a process of its own is
-`lfbm_jax.main --workdir=FOLDER`. `complete` has written the config into the folder, so the process
-reads exactly the config that was planned.
+write. A run is done once `experiment.figures` returns its figures. A separate process carries out a
+run by `lfbm_jax.main --workdir=FOLDER`; it reads exactly the config that was planned, because
+`complete` has written it into the folder.
 """
 
 import os
@@ -36,7 +36,7 @@ WORK = {"train": experiment.run, "costs": experiment.add_costs}
 JOBS = flags.DEFINE_integer(
     "jobs",
     0,
-    "runs at a time, each in a process of its own; 0: one after another in this process",
+    "runs at a time, each in its own process; 0: one after another in this process",
     lower_bound=0,
 )
 DEVICES = flags.DEFINE_list(
@@ -170,7 +170,7 @@ def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
             WORK[mode](run.config, run.folder)
         except Interrupted:
             raise
-        except Exception as error:  # The other runs still run, as they would in processes.
+        except Exception as error:  # The other runs still run, as they would in separate processes.
             expected = isinstance(error, UserError | FloatingPointError)
             reason = str(error) if expected else f"{type(error).__name__}: {error}"
             failed[run.name] = " ".join(reason.split())

@@ -55,7 +55,7 @@ def find_runs(folders: Iterable[pathlib.Path]) -> tuple[list[Run], list[str]]:
             continue
         found = [path.parent for path in sorted(folder.glob("**/config.json"))]
         if not found:
-            raise UserError(f"{folder}: no run there (no config.json in it or below)")
+            raise UserError(f"{folder}: no run there (no config.json in it or below it)")
         for inner in found:
             try:
                 runs.setdefault(inner.resolve(), read_run(inner))
@@ -130,7 +130,7 @@ def with_times(run: Run) -> Run:
 
 
 def sizes(run: Run) -> list[str]:
-    """Numbers of parameters of prior, inference network and generator, also as the paper counts."""
+    """Parameter counts of prior, inference network and generator, also as the paper counts."""
     try:
         config = load_config(run.folder)
         networks = describe(config, build.model(config))

@@ -1,4 +1,4 @@
-"""Groups runs that are alike into rows of tables, with labels that say how rows differ."""
+"""Groups runs that are alike into rows of tables, with labels that say how the rows differ."""
 
 import json
 import statistics
@@ -12,7 +12,7 @@ NOT_RUN = "not run"
 
 
 class Row(NamedTuple):
-    """A table row: runs of one method that differ only in the seed and in what the columns say.
+    """A table row: runs of one method that differ only in the seed and between columns.
 
     Attributes:
         method: the name of the method.
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     def ours(self, task: str, figure: str, column: Any = None) -> str:
         """Mean, standard deviation and number of runs; only the first run of each seed counts.
 
-        An FID that was not measured as in the paper is followed by its own name.
+        If an FID was not measured as in the paper, its own name follows.
         """
         values = {}
         for run in self.cells.get(column, []):
@@ -101,7 +101,7 @@ def cell(values: Sequence[float]) -> str:
 
 
 def _named(run: Run, task: str, figure: str) -> dict[str, float]:
-    """A figure of a run, by name. An FID may have a longer name that tells how it was measured."""
+    """A figure of a run, by name. An FID may have a longer name that says how it was measured."""
     figures = run.reports.get(task, {}).get("figures", {})
     return {
         name: value

@@ -1,9 +1,9 @@
 """Writes the paper's Tables 2 to 6, 11 and 13 from runs, with the paper's numbers beside ours.
 
 Runs that differ only in the seed share an entry: mean, standard deviation and count (see `alike`).
-Other runs get rows of their own, whose labels say how they differ, from the paper's settings if the
-paper uses the data. Every data set has its own table. The paper's numbers appear only for the
-paper's data sets, and in a row of ours only if `comparable` allows it.
+Other runs get their own rows, whose labels say how they differ: from the paper's settings if the
+paper uses the data, else from each other. Every data set has its own table. The paper's numbers
+appear only for the paper's data sets, and in a row of ours only if `comparable` allows it.
 """
 
 import itertools
@@ -226,7 +226,7 @@ def _list(runs: list[Run], left_out: list[str]) -> list[str]:
 
 
 def _complete(runs: list[Run]) -> list[Run]:
-    """The runs that learned from whole images of all classes; others have their own tables."""
+    """The runs that learned from whole images of all classes. Others have their own tables."""
     data = [(run, run.config["data"]) for run in runs]
     return [run for run, own in data if not own["mask"] and not own["exclude_labels"]]
 

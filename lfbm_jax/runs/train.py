@@ -149,7 +149,7 @@ class _Run:
                 with trace.call(self._step):
                     steps = end - self._step
                     self._state, metrics = update(self._state, examples, np.int32(steps))
-                    if end < self._num_steps:  # The host picks these while the devices compute.
+                    if end < self._num_steps:  # The host prepares these while the devices compute.
                         examples = self._batches(end, per_call)
                     metrics = jax.tree.map(lambda m, n=steps: m[:n], jax.device_get(metrics))
                 self._advance(end, metrics)

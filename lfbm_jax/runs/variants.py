@@ -104,7 +104,7 @@ class Grid:
         return self.encoder or convolutions.symmetric(config.generator.layers)
 
     def _infer_by(self, config: ml_collections.ConfigDict, name: str) -> None:
-        """Switches inference in training. A network also serves in evaluation, without noise."""
+        """Switches inference in training. A network is also used in evaluation, without noise."""
         settings = build.defaults("inference", name)
         if "layers" in settings:
             settings["layers"] = self.encoder_layers(config)
@@ -221,7 +221,7 @@ def _authors_test_steps(config: ml_collections.ConfigDict, _: str) -> None:
 
 
 def _persistent(config: ml_collections.ConfigDict, _: str) -> None:
-    """Keeps chains between epochs, without flips: a chain does not fit the mirror image."""
+    """Keeps chains between epochs, without flips, because a chain does not fit the mirror image."""
     chain = _chain(config, "persistent").to_dict()
     config.inference = build.defaults("inference", "persistent") | chain | {"name": "persistent"}
     config.data.horizontal_flip = False

@@ -37,7 +37,7 @@ def lock(workdir: pathlib.Path) -> TextIO:
     """Makes the work directory and keeps other runs from training in it.
 
     Returns:
-        An open file that holds the lock until it is closed or the process ends, in whatever way.
+        An open file that holds the lock until it is closed or the process ends, however it ends.
 
     Raises:
         UserError: another run is training there, or the work directory cannot be written.
@@ -49,7 +49,7 @@ def lock(workdir: pathlib.Path) -> TextIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"--workdir={workdir}: another run is training there; wait for it or choose another"
+            f"--workdir={workdir}: another run is training there; wait for it, or choose another"
             " --workdir (several processes of one run need --coordinator)"
         ) from None
     except OSError as error:
@@ -93,7 +93,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"--workdir={workdir}: no run there (config.json is missing)") from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); restore it or start anew") from error
+        raise UserError(f"{path} is damaged ({error}); restore it, or start again") from error
     if not (isinstance(config, dict) and {"data", "prior", "generator"} <= config.keys()):
         raise UserError(f"{path} is not the config of a run of this package")
     return upgraded(config, workdir)
@@ -177,7 +177,7 @@ def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Turns lists back into the tuples that JSON made them from."""
+    """Turns JSON's lists back into the tuples that they were."""
     if isinstance(value, dict):
         return {key: _with_tuples(inner) for key, inner in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
