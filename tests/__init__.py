@@ -1,1 +1,1 @@
-"""A package, since torch-fidelity installs one of this name, which would hide a plain folder."""
+"""A package, because torch-fidelity installs one of the same name, which would hide a folder."""

@@ -35,7 +35,7 @@ def small_config():
 
 
 def perturbed(tree, seed=0, scale=0.2):
-    """The same tree with noise on every entry, so that nothing is left at a zero it began at."""
+    """The same tree with noise on every entry, so that nothing stays at an initial zero."""
     random = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf + scale * random.normal(size=leaf.shape), leaf.dtype), tree
@@ -43,7 +43,7 @@ def perturbed(tree, seed=0, scale=0.2):
 
 
 def invented(init, seed=0, scale=0.2):
-    """Parameters of the shapes that `init(key)` gives, invented without compiling it.
+    """Made-up parameters of the shapes that `init(key)` gives, without compiling it.
 
     Square matrices are a rotation with noise, so that they can be inverted; the rest is noise.
     """
@@ -59,7 +59,7 @@ def invented(init, seed=0, scale=0.2):
 
 
 def modules(section):
-    """The names of the modules that hold such a part: all modules of the folder but `base`."""
+    """The names of the modules that hold a part: all modules in the folder but `base`."""
     return build.names(build.SECTIONS[section][0])
 
 

@@ -2,7 +2,7 @@
 
 Rank promotion raises, sockets other than loopback are blocked, seeds are fixed, and what the tests
 write goes to temporary folders. XLA's compiled programs are kept for the session and shared with
-the subprocesses, so that a program is compiled once however often a test starts anew.
+the subprocesses, so that a program is compiled once, however often a test restarts it.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ SESSION_FOLDER = "LFBM_JAX_TEST_SESSION_FOLDER"
 # Read by JAX, matplotlib and TensorFlow when they are imported, here and in subprocesses.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
-# Compiling takes most of the tests' time; programs as small as theirs need no fast machine code.
+# Compiling takes most of the tests' time; their small programs need no fast machine code.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 os.environ["MPLBACKEND"] = "agg"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -78,7 +78,7 @@ def _fixed_seeds():
 
 @pytest.fixture(scope="module", autouse=True)
 def _memory_of_the_file():
-    """Gives back the memory of a file's compiled programs, gigabytes over a whole run."""
+    """Frees the memory of a file's compiled programs, which is gigabytes over a whole run."""
     yield
     jax.clear_caches()
     host_memory.release()
@@ -101,7 +101,7 @@ def _is_loopback(host) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _loopback_only():
-    """Lets Python's sockets of this process reach loopback and Unix addresses only."""
+    """Lets this process's Python sockets reach only loopback and Unix addresses."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
     create_connection, getaddrinfo = socket.create_connection, socket.getaddrinfo
 
@@ -126,7 +126,7 @@ def _loopback_only():
         return create_connection(address, *args, **kwargs)
 
     def guarded_getaddrinfo(host, *args, **kwargs):
-        if host:  # None and '' are this machine
+        if host:  # None and '' mean this machine
             check(host)
         return getaddrinfo(host, *args, **kwargs)
 
@@ -146,7 +146,7 @@ def repo() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The real data sets laid beside the repository, to be read only."""
+    """The real data sets beside the repository, which are only read."""
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the data sets of ../shared/data beside the repository")
     return SHARED_DATA
@@ -234,7 +234,7 @@ def run_python(python_environment):
 def start_processes(python_environment):
     """`start_processes(code_or_args, 2, devices=2)` starts processes of one run and returns them.
 
-    Each has `devices` simulated devices; where that is a tuple, each its own number of them. A
+    Each has `devices` simulated devices; if that is a tuple, each has its own number of them. A
     program finds address, count and index in its arguments; a list of arguments, as for
     `lfbm_jax.main`, is given the flags. What still runs at the end of the test is killed.
     """

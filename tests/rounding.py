@@ -1,6 +1,6 @@
-"""Equality but for rounding: for numbers that two programs computed, or two machines.
+"""Equality except for rounding, for numbers computed by two programs or on two machines.
 
-Equality to the bit is for what one program computed on both sides, for copies, and for integers.
+Bit-for-bit equality is for results of one program, for copies, and for integers.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""The benchmark's command: peers in processes of their own, and the files with its figures."""
+"""The benchmark's command: peers in their own processes, and the files with its figures."""
 
 import json
 

@@ -243,7 +243,7 @@ def test_the_data_source_refuses_other_tables(add, tmp_path, pixel_table):
         with pytest.raises(UserError, match=r"train\.csv is no table of labels and square"):
             data.prepare(config.data)
     config.data.dir = str(tmp_path / "none")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         data.prepare(config.data)
 
 

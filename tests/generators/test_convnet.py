@@ -71,7 +71,7 @@ def test_bfloat16_computes_coarsely_and_keeps_the_rest_float32():
 
 
 def test_bfloat16_sums_no_gradient_in_bfloat16():
-    """The last bias sums 64 x 64 pixels; bfloat16's sum of ones would stand still at 256."""
+    """The last bias sums 64 x 64 pixels; a bfloat16 sum of ones would stop at 256."""
     layers = ((8, 16, 1, 0), (4, 4, 2, 1), (1, 4, 2, 1))
     z = jnp.linspace(-1, 1, 5)
 

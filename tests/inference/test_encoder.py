@@ -106,7 +106,7 @@ def test_draws_have_the_density_that_is_returned():
 
 
 def test_gradient_in_phi_is_that_of_the_reparameterised_objective():
-    """And no gradient of the frozen density: a central difference at fixed noise."""
+    """Without the gradient of the frozen density: a central difference at fixed noise."""
     point = parameters(RANDOM.normal(size=(16, D)))
     direction = invented(ENCODER.init, seed=5)
 
@@ -127,7 +127,7 @@ def test_gradient_in_phi_is_that_of_the_reparameterised_objective():
 
 
 def test_several_updates_of_prior_and_encoder_for_one_of_the_generator():
-    """Table 10: phi takes three steps of Adam with fresh noise, beta one with the last of them."""
+    """Table 10: phi takes three Adam steps with new noise each, beta one with the last noise."""
     config = small_config()
     config.train.prior_inference_updates = 3
     point = parameters(RANDOM.normal(size=(16, D)))
@@ -178,7 +178,7 @@ def test_first_convolution_is_the_definition():
 
 
 def test_operations_count_every_product():
-    """Of Table 8's SVHN network: pixels out, channels in and out, kernel area."""
+    """The products of Table 8's SVHN network: pixels out, channels in and out, kernel area."""
     layers = ((10, 3, 1, 1), (20, 4, 2, 1), (40, 4, 2, 1), (80, 4, 2, 1))
     products = 1024 * 3 * 9 * 10 + 256 * 10 * 16 * 20 + 64 * 20 * 16 * 40 + 16 * 40 * 16 * 80
     found = Inference(100, (32, 32, 3), None, layers).flops()

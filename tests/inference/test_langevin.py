@@ -73,7 +73,7 @@ def test_chains_of_a_linear_generator_have_their_exact_stationary_law():
     """For a quadratic target of precision P the law is N(mean, (P - s^2 P^2 / 4)^-1).
 
     The step is large enough for the correction to matter, so that a drift of s^2 instead of
-    s^2 / 2, or noise of another size, is found out as well as a wrong target.
+    s^2 / 2, or noise of another size, is detected as well as a wrong target.
     """
     s, chains = 0.5, 20_000
     inference = Inference(D, num_steps=120, step_size=s)

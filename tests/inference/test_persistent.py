@@ -53,7 +53,7 @@ def advance(update, state, begin, end):
 
 
 def test_every_image_goes_on_where_it_stopped_and_the_others_stay(update):
-    """Against the chain of one image, run by hand from where the state has it."""
+    """Compares with the chain of one image, run by hand from the z in the state."""
     before = jax.device_get(initial())
     assert before.chains.shape == (9, 5)
     assert abs(before.chains.mean()) < 0.7 and 0.5 < before.chains.std() < 1.5
@@ -134,7 +134,7 @@ def test_mirror_images_have_no_chain_of_their_own():
     assert build.model(config).inference.keeps_chains
     other = experiment("digits")
     other.data.horizontal_flip = True
-    build.model(other)  # chains that begin anew
+    build.model(other)  # chains that start again
 
 
 def test_other_inference_keeps_nothing():
@@ -143,7 +143,7 @@ def test_other_inference_keeps_nothing():
 
 
 def test_an_update_that_infers_no_z_leaves_the_chains():
-    """That of a critic, say."""
+    """For example, an update of a critic."""
     state = initial()
     batch = jax.tree.map(lambda leaf: leaf[0, 0], BATCHES(0, 1))
     assert chains.keep(state.chains, batch, None) is state.chains

@@ -69,7 +69,7 @@ def test_bound_of_a_linear_gaussian_model():
 
 @pytest.mark.parametrize("first", [0.05, 0.35])
 def test_search_finds_the_step_size_of_the_greatest_bound(first):
-    """From below and from above, where no ascent has gone past the mode yet."""
+    """From below and from above, if no ascent has passed the mode yet."""
     model, beta = sri_model(first), linear_parameters()
     examples = some_examples(40)
     tune = model.inference.tuner(model)
@@ -98,7 +98,7 @@ def test_one_search_brings_chains_back_that_overshoot():
 
 @pytest.mark.parametrize("which", ["inference", "eval_inference"])
 def test_chain_is_gradient_ascent_with_the_step_size_in_phi(which):
-    """In evaluation too, whatever its settings say."""
+    """In evaluation too, against its own setting."""
     model, beta = sri_model(0.25), linear_parameters()
     x = np.random.default_rng(1).normal(size=SHAPE)
     phi = {"log_step_size": jnp.log(0.4)}

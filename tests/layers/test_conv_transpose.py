@@ -76,7 +76,7 @@ def test_value_and_gradients_equal_the_definition(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_form_of_other_platforms_equals_the_definition(case, monkeypatch):
-    """Value and gradients by XLA's convolution, which GPUs and TPUs take, run on this CPU."""
+    """Value and gradients by XLA's convolution, as on GPUs and TPUs, run on this CPU."""
     branches = []
 
     def of_another_platform(*arguments, cpu, default):
@@ -191,7 +191,7 @@ def test_each_layer_of_the_paper_gets_its_form():
 
 @pytest.mark.parametrize("features", [16, 3])
 def test_a_chain_computes_no_weight_gradient_and_lays_out_no_weights(features):
-    """Nothing in the scan's body has as many numbers as the kernel; not left to XLA to see to."""
+    """No array in the scan's body is as large as the kernel; this does not depend on XLA."""
     layer = ConvTranspose(4, 2, 1, 24, features, (2, 2))
     kernel, x = jnp.ones(layer.kernel_shape), jnp.ones((1, 2, 2, 24))
 
@@ -202,7 +202,7 @@ def test_a_chain_computes_no_weight_gradient_and_lays_out_no_weights(features):
 
         return jax.lax.scan(step, x, None, length=7)[0]
 
-    # The program as XLA gets it.
+    # The program before XLA optimises it.
     text = jax.jit(chain).lower(layer.prepare(kernel), x).as_text()
     operations = re.findall(r"= stablehlo\.(\w+) .*tensor<([0-9x]+)xf64>$", text, re.MULTILINE)
     sizes = [(math.prod(map(int, shape.split("x"))), name) for name, shape in operations]

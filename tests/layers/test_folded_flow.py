@@ -74,7 +74,7 @@ def test_a_step_is_three_products():
 
 
 def test_padding_stays_zero():
-    """z0 comes back with its halves where they were, and nothing in between or after."""
+    """z0 comes back with its halves in place, and zeros between and after them."""
     from lfbm_jax.priors.glow import Prior
 
     prior = Prior(35, num_steps=2, hidden_width=7)

@@ -34,7 +34,7 @@ def config_with(**settings):
 PROVOKED = {
     "chains_far": ({"inference.step_size": 2.4}, "inference.step_size"),
     "chains_steep": ({"model.sigma": 0.01}, "model.sigma"),
-    # Far-off latent vectors, which the prior spreads out to.
+    # Distant latent vectors, to which the prior spreads.
     "prior_collapsed": (
         {"model.sigma": 0.0005, "optimizer.prior.learning_rate": 0.1},
         "optimizer.prior.learning_rate",
@@ -88,7 +88,7 @@ LAST = {
 
 @pytest.mark.parametrize("problem", READINGS)
 def test_readings_that_make_a_warning(problem, tmp_path):
-    """And the same a little better, which make none."""
+    """The same readings, slightly better, give no warning."""
     monitor = Monitor(tmp_path, config_with(), True, IMAGES)
     messages = [monitor.update(step, line) for step, line in enumerate(READINGS[problem])]
     assert sum(map(len, messages)) == 1
@@ -109,7 +109,7 @@ def test_the_log_determinant_is_not_read_where_the_density_has_no_constant(tmp_p
 
 
 def test_a_resumed_run_has_warned_already(tmp_path):
-    """What `metrics.jsonl` shows is written again to `health.jsonl`, but not said again."""
+    """Warnings from `metrics.jsonl` are written to `health.jsonl` again, but not printed again."""
     figures = {"train/norm_z": 1e3}
     fresh = Monitor(tmp_path, config_with(), True, IMAGES)
     messages = [fresh.update(step, figures) for step in (1, 2, 3, 4)]

@@ -40,7 +40,7 @@ TRACES = []
 
 
 class LookingInference(Inference):
-    """Tells the mean of the image that it is given."""
+    """Infers the mean of the image that it is given."""
 
     def infer(self, phi, key, example, log_joint, start=None):
         found = super().infer(phi, key, example, log_joint, start)
@@ -71,7 +71,7 @@ def make_config(**settings):
 
 @functools.cache
 def compiled(**settings):
-    """The update of a config with these settings; compiled once for all tests."""
+    """The update for a config with these settings, compiled once for all tests."""
     return learning.make_update(make_config(**settings), MODEL, STEPS_PER_EPOCH)
 
 
@@ -83,7 +83,7 @@ def _float64():
 
 @functools.cache
 def initial():
-    """A state before the first step, with invented parameters; NumPy arrays."""
+    """A state before the first step, with made-up parameters, as NumPy arrays."""
     parameters = invented(MODEL.init, scale=0.4)
     return jax.device_get(learning.first_state(make_config(), parameters))
 
@@ -253,7 +253,7 @@ def test_three_steps_are_adam_with_rates_that_decay_after_every_epoch():
 
 
 def test_several_updates_of_the_prior_for_one_of_the_generator():
-    """Table 10 in the sheet's reading: alpha takes three steps with fresh noise, beta one."""
+    """Table 10: alpha takes three steps with new noise each, beta one."""
     batches = examples()
     state, metrics = update(initial(), batches, 1, **{"train.prior_inference_updates": 3})
     assert state.step == 1
@@ -365,7 +365,7 @@ def test_init_state_is_a_function_of_the_seed():
 
 
 def test_hidden_pixels_are_not_looked_at():
-    """Whatever they hold, nothing changes, flips included; visible pixels do make a difference."""
+    """The values of hidden pixels change nothing, even with flips; those of visible pixels do."""
     batches = examples()
     random = np.random.default_rng(5)
     mask = random.integers(0, 2, (SLOTS, BATCH, *SHAPE), dtype=np.uint8)

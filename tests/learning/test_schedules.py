@@ -31,7 +31,7 @@ CLOSED_FORMS = {
 @pytest.mark.parametrize("warmup_steps", (0, 1, 10))
 @pytest.mark.parametrize("schedule", CLOSED_FORMS)
 def test_rates_follow_their_closed_forms(schedule, warmup_steps):
-    """The ramp is a factor: it moves neither the ends of epochs nor that of the cosine."""
+    """The ramp is a factor: it moves neither the ends of epochs nor the end of the cosine."""
     found = rates(schedule=schedule, warmup_steps=warmup_steps, decay_steps=40)
     ramp = np.minimum((STEPS + 1) / max(warmup_steps, 1), 1)
     expected = RATE * ramp * CLOSED_FORMS[schedule]

@@ -3,10 +3,11 @@
     pip install cosmic-ray
     python tests/mutation/run.py --session=/tmp/mutation.sqlite
 
-Cosmic Ray makes the mutants and keeps their results; run again with the same session, this goes on
-where it stopped, and Cosmic Ray's own reports (`cr-report`, `cr-html`) read the session. Only the
-tests are started here: in a copy of the repository, so that the files at hand are never touched,
-and by forking a process that has imported the libraries, which takes longer than most tests.
+Cosmic Ray makes the mutants and keeps their results; run again with the same session, this
+resumes where it stopped, and Cosmic Ray's own reports (`cr-report`, `cr-html`) read the session.
+Only the tests are started here: in a copy of the repository, so that the original files are never
+touched, and by forking a process that has imported the libraries, which takes longer than most
+tests.
 """
 
 import argparse

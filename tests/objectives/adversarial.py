@@ -1,6 +1,6 @@
 """A small adversarial objective with networks of its own, which `test_adversarial.py` installs.
 
-After the generator of maximum entropy of Kumar et al. (2019): an energy of images against a
+After the maximum-entropy generator of Kumar et al. (2019): an energy of images against a
 generator, and a statistic that keeps an image informative of its z. Energy and statistic are linear
 so that every gradient has a closed form.
 """

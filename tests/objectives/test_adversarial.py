@@ -1,4 +1,4 @@
-"""An objective with networks and updates of its own is one file, and all else follows from it."""
+"""An objective with its own networks and updates is one file; everything else follows from it."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ D, SHAPE, BATCH, REAL = 3, (2, 3, 1), 4, 3
 
 @pytest.fixture(autouse=True)
 def _installed(tmp_path, monkeypatch):
-    """The file beside this one, as if it lay in the package."""
+    """The file beside this one, as if it were in the package."""
     folder = tmp_path / "objectives"
     folder.mkdir()
     shutil.copy(pathlib.Path(__file__).with_name(f"{NAME}.py"), folder)
@@ -48,7 +48,7 @@ def test_it_keeps_the_contract(masked):
 def test_iterations_are_the_updates_in_turn():
     """Two steps of the energy, then one of generator and statistic, from their closed forms.
 
-    Optax's own Adam, with rates that follow the iteration; constants stay as they were to the bit.
+    Optax's own Adam, with rates that follow the iteration; constants stay the same bit for bit.
     """
     rates = {"generator": 1e-2, "objective": 3e-2}
     config = small_config()
@@ -88,7 +88,7 @@ def test_iterations_are_the_updates_in_turn():
             groups[name] = jax.tree.map(lambda p, d: p - rate * np.asarray(d), groups[name], change)
 
         def draws(iteration, number):
-            """z of the examples that count, and their samples."""
+            """z of the examples of weight one, and their samples."""
             keys = [key_for(5, Purpose.PRIOR_LOSS, iteration, i, number) for i in index[iteration]]
             z = np.stack([jax.random.normal(key, (D,)) for key in keys[:REAL]])
             return z, z @ groups["generator"]["matrix"].T + groups["generator"]["bias"]

@@ -111,7 +111,7 @@ class ReparameterisedDouble(base.Inference):
 def test_objective_of_any_prior_and_inference():
     """-log p(x|z) + prior.loss + log q: value, metrics, and which way gradients flow.
 
-    Through z they reach phi; what inference climbs is frozen, so none reaches beta that way.
+    Through z they reach phi. The density that inference climbs is frozen, so none reaches beta.
     """
     random = np.random.default_rng(0)
     generator = LinearGenerator(3, SHAPE)

@@ -1,6 +1,6 @@
 """The training step of LFBM in plain, eager PyTorch: what the benchmark compares with.
 
-Written the way one writes it in PyTorch: `ConvTranspose2d`, autograd with respect to z alone in
+Written in PyTorch's usual style: `ConvTranspose2d`, autograd with respect to z alone in
 the chain, two Adam optimisers. As a script it is a worker of `lfbm_jax.benchmark`: it reads a
 number of steps from every line of its input and answers with the seconds they took.
 

@@ -1,7 +1,7 @@
-"""Imports torchvision also where its compiled operators do not fit the PyTorch that is installed.
+"""Imports torchvision even if its compiled operators do not fit the installed PyTorch.
 
-That is so where PyPI's torchvision, made for CUDA, stands beside a PyTorch for CPUs. Importing it
-then fails for two operators that it describes without having them; no peer here calls either.
+This happens if PyPI's torchvision, made for CUDA, is installed with a PyTorch for CPUs. Importing
+it then fails for two operators that it describes without having them; no peer here calls either.
 """
 
 import torch

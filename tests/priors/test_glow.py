@@ -1,4 +1,4 @@
-"""The flow prior against NumPy, written from the authors' step in words, and against calculus.
+"""The flow prior against NumPy, written from a description of the authors' step, and calculus.
 
 The reference below is the map z -> z0 alone: its log-determinant is taken numerically, so that
 what is tested is that `log_prob` is the density of `sample`, not that two formulas agree.
@@ -157,7 +157,7 @@ def test_init_is_a_rotation_and_a_coupling_that_does_not_look(float64):
 
 
 def test_parameter_count_of_the_paper():
-    """586,240 by the reference sheet; ours leaves out the two unused biases of every coupling."""
+    """586,240 in the paper; ours leaves out the two unused biases of every coupling."""
     prior = Prior(128, num_steps=10, hidden_width=128)
     shapes = jax.eval_shape(prior.init, jax.random.key(0))
     own = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))

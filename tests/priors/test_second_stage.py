@@ -8,7 +8,7 @@ from lfbm_jax.priors import second_stage
 
 
 def test_second_stage_learns_the_latents_it_is_fitted_to():
-    """Two clusters on a line in two dimensions, which N(0, I) is far from."""
+    """Two clusters on a line in two dimensions, far from N(0, I)."""
     random = np.random.default_rng(0)
     z = np.stack([random.choice([-1.2, 1.2], size=2000), np.zeros(2000)], axis=1)
     z += 0.15 * random.normal(size=z.shape)
@@ -25,7 +25,7 @@ def test_second_stage_learns_the_latents_it_is_fitted_to():
     assert not prior.is_fitted(alpha)
     fitted = prior.fit(alpha, draw, seed=0)
     assert prior.is_fitted(fitted)
-    assert epochs == list(range(150)), "z is not drawn anew in every epoch"
+    assert epochs == list(range(150)), "z is not drawn again in every epoch"
     shapes = [jax.tree.map(np.shape, tree) for tree in (alpha, fitted)]
     assert shapes[0] == shapes[1]
     keys = jax.random.split(jax.random.key(1), 1000)

@@ -1,4 +1,4 @@
-"""What does not fit in a checkpoint of the authors is named; test_conversion compares what does."""
+"""Faults in the authors' checkpoints are named; test_conversion compares the values."""
 
 import numpy as np
 import pytest

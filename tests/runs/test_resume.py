@@ -1,4 +1,4 @@
-"""A run that was stopped, in whatever way, resumes as if it had not been interrupted."""
+"""A run that was stopped, however that happened, resumes as if it had not been interrupted."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_killed_and_interrupted_runs_go_on_from_the_newest_checkpoint(
         if before:
             assert f"resuming from step {before[-1]} in" in output
         if signum == signal.SIGTERM:
-            assert f"saved at step {trial.steps(run)[-1]}, run the same command" in output
+            assert f"saved at step {trial.steps(run)[-1]}; run the same command" in output
             assert process.returncode == 143
         else:
             assert process.returncode == -signum, output
