@@ -63,7 +63,7 @@ def test_load_takes_the_newest_checkpoint_or_a_chosen_one(run, trained):
     for step, loaded in ((3, older), (5, trained)):
         expected = invented(loaded.model.init, seed=step)
         jax.tree.map(np.testing.assert_array_equal, loaded._parameters, expected)
-    with pytest.raises(UserError, match="there are: 3, 5"):
+    with pytest.raises(UserError, match="which has 3, 5"):
         lfbm_jax.load(run, step=4)
     with pytest.raises(UserError, match="no run there"):
         lfbm_jax.load(run / "nowhere")
