@@ -68,4 +68,4 @@ def test_sample_evaluate_and_describe_modes(run_python, tmp_path):
     assert "Traceback" not in other.stderr
     missing = run_python([*command, "--mode=sample", "--step=77"], check=False)
     assert missing.returncode == 2
-    assert "there are: 1, 2" in missing.stderr
+    assert "which has 1, 2" in missing.stderr

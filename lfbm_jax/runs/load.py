@@ -45,7 +45,7 @@ def _fetched(name: str) -> pathlib.Path:
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", name.removeprefix(HUB))
     if not named:
         raise UserError(
-            f"{name!r} is no name on the hub: use {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION"
+            f"{name!r} is not a name on the hub: use {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION"
         )
     repository, revision = named.groups()
     package = hub.imported("huggingface_hub", repr(name))

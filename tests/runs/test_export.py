@@ -291,7 +291,7 @@ def test_what_the_hub_lacks_is_one_line(hub_cache, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     put(hub_cache, "owner/empty", "main", tmp_path / "empty")
     for name, message in (
-        ("hf://digits", "is no name on the hub: use hf://OWNER/NAME"),
+        ("hf://digits", "is not a name on the hub: use hf://OWNER/NAME"),
         ("hf://owner/none", "'hf://owner/none' could not be fetched from the hub"),
         ("hf://owner/empty", r"'hf://owner/empty' has no model\.safetensors"),
     ):
