@@ -23,11 +23,16 @@ class Posterior(NamedTuple):
             encoders.
         log_q: log q(z|x) in nats, []; 0 if the method has no density.
         info: scalars to be logged.
+        start: where the chain started, [d]; None if there was no chain.
+        loss: what phi minimises beside the objective, [], such as the loss of a network that is
+            taught by the end of the chain. Its gradient is in phi alone. 0 if there is none.
     """
 
     z: jax.Array
     log_q: jax.Array
     info: dict[str, jax.Array]
+    start: jax.Array | None = None
+    loss: jax.Array | float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +84,13 @@ class Inference(Part, abc.ABC):
                 draw of a network.
             example: the example, whose image is x in [-1, 1], [H, W, C], grey where masked.
             log_joint: z [d] -> (log p(z), log p(x|z)), in nats, for the visible pixels.
-            start: the start of the chain, [d]; None draws it from N(0, I). Networks ignore it.
+            start: the start of the chain, [d]; None lets the method draw it, by default from
+                N(0, I). Networks ignore it.
 
         Returns:
-            z, log q(z|x) and diagnostics. No gradient flows back from the z of a chain. Gradients
-            flow to phi through the z and the log q of a network.
+            z, log q(z|x), diagnostics and, for some methods, a loss of their own. No gradient flows
+            back from the z of a chain. Gradients flow to phi through the z and the log q of a
+            network, and through the loss.
         """
 
     @property

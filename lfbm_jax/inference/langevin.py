@@ -79,7 +79,7 @@ class Inference(base.Inference):
             "grad_norm_log_prior": jnp.linalg.norm(prior_gradient),
             "grad_norm_log_likelihood": jnp.linalg.norm(likelihood_gradient),
         }
-        return jax.lax.stop_gradient(Posterior(z, jnp.zeros((), z.dtype), info))
+        return jax.lax.stop_gradient(Posterior(z, jnp.zeros((), z.dtype), info, start))
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Inference(langevin.Inference):
 
         z, _ = jax.lax.scan(step, z0, None, length=self.num_steps)
         info = {"norm_z": jnp.linalg.norm(z), "step_size": step_size}
-        return jax.lax.stop_gradient(Posterior(z, jnp.zeros((), z.dtype), info))
+        return jax.lax.stop_gradient(Posterior(z, jnp.zeros((), z.dtype), info, z0))
 
     def bound(self, step_size: jax.Array, key: jax.Array, log_joint: LogJoint) -> jax.Array:
         """log p(x, z_K) - log q_s(z_K|x) of one chain, in nats, []."""

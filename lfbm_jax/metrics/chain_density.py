@@ -14,16 +14,28 @@ import jax.numpy as jnp
 from lfbm_jax.inference import langevin
 from lfbm_jax.inference.base import LogJoint
 from lfbm_jax.layers import langevin_step
+from lfbm_jax.model import Example, Tree
 
 
 def chain_densities(
     chain: langevin.Inference,
+    phi: Tree,
+    example: Example,
     densities: LogJoint,
     key: jax.Array,
     num_steps: tuple[int, ...],
     num_chains: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Runs M chains for one image and averages over them after each K of `num_steps`.
+
+    Args:
+        chain: the chain, which draws its own start.
+        phi: the parameters of the network that draws it, if there is one.
+        example: the image, in [-1, 1], that such a network sees.
+        densities: the chain's target, z -> (log p(z), log p(x|z)).
+        key: seeds all chains.
+        num_steps: the K, in ascending order.
+        num_chains: M.
 
     Returns:
         E_q[log p(x, z)] and the lower and upper bound of E_q[log q_K(z|x)], each
@@ -33,18 +45,18 @@ def chain_densities(
     def log_joint(z):
         return sum(densities(z))
 
-    def advance(key, z, steps):
+    def run(key, start, steps):
         part = dataclasses.replace(chain, num_steps=steps)
-        return part.infer({}, key, None, densities, z).z
+        return part.infer(phi, key, example, densities, start)
 
     start_key, key = jax.random.split(key)
-    z = jax.random.normal(start_key, (num_chains, chain.latent_dim))
+    z = jax.vmap(lambda key: run(key, None, 1).start)(jax.random.split(start_key, num_chains))
     found, done = [], 0
     for k in num_steps:
         steps_key, noise_key = jax.random.split(jax.random.fold_in(key, k))
         if k - 1 > done:
             keys = jax.random.split(steps_key, num_chains)
-            z = jax.vmap(advance, in_axes=(0, 0, None))(keys, z, k - 1 - done)
+            z = jax.vmap(lambda key, z, steps=k - 1 - done: run(key, z, steps).z)(keys, z)
         # The last step is taken here, because q_K is a mixture around its means.
         mean = langevin_step.drift(z, jax.vmap(jax.grad(log_joint))(z), chain.step_size)
         z = mean + chain.step_size * jax.random.normal(noise_key, mean.shape, mean.dtype)

@@ -98,6 +98,9 @@ class Objective(Part, abc.ABC):
             keys: the random keys of this example.
             example: the example, with the image x in [-1, 1] and, if chains are persistent, the
                 start of its chain.
+
+        Returns:
+            The loss. If z was inferred, its value includes the method's own loss, `Posterior.loss`.
         """
 
     def weight_penalty(self, beta: Tree) -> jax.Array | None:

@@ -16,7 +16,7 @@ class Objective(base.Objective):
 
     For chains, no gradient flows through z and log q is 0, so the gradients are those of Eq. 6 and
     7. With an inference network and a normalised prior, the loss is the negative evidence lower
-    bound, Eq. 24.
+    bound, Eq. 24. The loss of the inference method itself, `Posterior.loss`, is added.
     """
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
@@ -31,7 +31,7 @@ class Objective(base.Objective):
         image = model.decode(prepared, z)
         log_p_x_given_z = model.log_p_x_given_mean(prepared, x, image, mask)
         prior_loss = model.prior.loss(prepared.alpha, keys.loss, z)
-        value = -log_p_x_given_z + prior_loss + posterior.log_q
+        negative_bound = -log_p_x_given_z + prior_loss + posterior.log_q
         metrics = {
             "loss_generator": -log_p_x_given_z,
             "loss_prior": prior_loss,
@@ -40,7 +40,7 @@ class Objective(base.Objective):
             **posterior.info,
         }
         if model.inference.has_density and model.prior.normalized:
-            metrics["elbo"] = -value
+            metrics["elbo"] = -negative_bound
         if model.learned_sigma:
             metrics["sigma"] = model.sigma_of(frozen)
-        return Loss(value, metrics, z)
+        return Loss(negative_bound + posterior.loss, metrics, z)

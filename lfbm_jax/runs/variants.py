@@ -14,6 +14,7 @@
 | `ae` | a mixture, fitted after training | the same, without regularisation |
 | `two_stage_vae` | a second VAE, fitted after training | Gaussian encoder; sigma is learned |
 | `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
+| `learned_start` | unchanged | few steps from the draw of an encoder, which their ends teach |
 | `authors_test_steps` | unchanged | unchanged; 20 times as many steps in evaluation |
 
 Each variant changes only some settings of a config, so variants combine, in any order:
@@ -47,6 +48,7 @@ LEBM = {
     "inference.num_steps": 20,
 }
 FLOWS = ("glow", "realnvp", "nice")
+CHAIN = ("num_steps", "step_size", "noise")  # settings of every chain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Grid:
             "persistent": _persistent,
             "sri": _sri,
             "sri_l5": _sri_l5,
+            "learned_start": lambda config, _: self._learn_start(config, "learned_start"),
             **{section: _switch(section) for section in ("eval_inference", "masked_inference")},
             "long_run": _long_run,
         }
@@ -133,8 +136,21 @@ class Grid:
         encoder per update of the generator. The paper gives no rate for its other autoencoders.
         """
         self._infer_by(config, name)
-        for key in ("learning_rate", "decay_per_epoch"):
-            config.optimizer.inference[key] = config.optimizer.generator[key]
+        _learn_as_the_generator(config)
+
+    def _learn_start(self, config: ml_collections.ConfigDict, name: str) -> None:
+        """Lets a network draw the start of the chains.
+
+        Training takes as many steps as the part's default says, evaluation as many as before.
+        """
+        _chain(config, name)
+        settings = build.defaults("inference", name)
+        settings["layers"] = self.encoder_layers(config)
+        own = {"num_steps": settings["num_steps"]}
+        for section, kept in (("inference", own), ("eval_inference", {})):
+            chain = {key: config[section][key] for key in CHAIN}
+            config[section] = settings | chain | kept
+        _learn_as_the_generator(config)
 
     def _vae(self, config: ml_collections.ConfigDict, _: str) -> None:
         _set_prior(config, "gaussian")
@@ -176,6 +192,12 @@ def table_10(
         **{f"optimizer.{name}.learning_rate": rate for name, rate in rates.items()},
         **{f"optimizer.{name}.decay_per_epoch": 0.99 for name in rates},
     }
+
+
+def _learn_as_the_generator(config: ml_collections.ConfigDict) -> None:
+    """Gives the inference network the generator's learning rate."""
+    for key in ("learning_rate", "decay_per_epoch"):
+        config.optimizer.inference[key] = config.optimizer.generator[key]
 
 
 def _switch(section: str) -> Variant:

@@ -33,6 +33,8 @@ SETTINGS = {
     "num_annealed": 32,  # chains of annealed importance sampling
     "batch_size": 4,
 }
+# Methods whose last step adds Gaussian noise and which draw the start of their chains themselves.
+MEASURED = ("langevin", "learned_start")
 SMOKE = SETTINGS | {
     "num_images": 2,
     "num_steps": (1, 3),
@@ -44,7 +46,7 @@ SMOKE = SETTINGS | {
 
 def check(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError unless `inference` is Langevin dynamics with noise and the K ascend."""
-    if config.inference.name != "langevin" or not config.inference.noise:
+    if config.inference.name not in MEASURED or not config.inference.noise:
         raise UserError(
             f"tasks: posterior_gap measures Langevin chains with noise, not"
             f" inference.name={config.inference.name!r}; leave it out"
@@ -97,7 +99,8 @@ def _measured_for(model: Model, config: ml_collections.ConfigDict) -> Callable:
     settings, chain = config.task.posterior_gap, model.inference
 
     def one_image(prepared, example):
-        densities = model.log_joint(prepared, to_unit_range(example.image))
+        example = example._replace(image=to_unit_range(example.image))
+        densities = model.log_joint(prepared, example.image)
         key = key_for(config.seed, Purpose.EVALUATION, example.index)
         annealing_key, chains_key = jax.random.split(key)
         annealed = anneal(
@@ -108,7 +111,9 @@ def _measured_for(model: Model, config: ml_collections.ConfigDict) -> Callable:
             settings.num_temperatures,
         )
         num_steps = tuple(settings.num_steps)
-        parts = chain_densities(chain, densities, chains_key, num_steps, settings.num_chains)
+        parts = chain_densities(
+            chain, prepared.phi, example, densities, chains_key, num_steps, settings.num_chains
+        )
         return annealed.increments, annealed.acceptance, parts
 
     return one_image

@@ -12,7 +12,7 @@ from lfbm_jax.runs import build, configuration, workdir
 from tests.builders import CONFIGS, experiment
 
 GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "long_run", "persistent")
-VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "sri", "sri_l5")
+VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "sri", "sri_l5", "learned_start")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
