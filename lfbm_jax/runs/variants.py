@@ -7,7 +7,7 @@
 | `lebm` | energy | short-run chains |
 | `abp` | Gaussian | short-run chains |
 | `vae` | Gaussian | Gaussian encoder |
-| `realnvp`, `nice` | another flow with the same steps and width | unchanged |
+| `realnvp`, `nice`, `spline` | another flow with the same steps and width | unchanged |
 | `long_run` | unchanged | chains with five times as many steps |
 | `persistent` | unchanged | chains that continue from where they stopped in the last epoch |
 | `rae` | a mixture, fitted after training | encoder without noise; the objective is RAE's |
@@ -47,7 +47,7 @@ LEBM = {
     "optimizer.prior.learning_rate": 2e-5,
     "inference.num_steps": 20,
 }
-FLOWS = ("glow", "realnvp", "nice")
+FLOWS = ("glow", "realnvp", "nice", "spline")
 CHAIN = ("num_steps", "step_size", "noise")  # settings of every chain
 
 
@@ -87,8 +87,7 @@ class Grid:
         parts = {
             "inference": self._infer_by,  # sets the encoder's layers for this experiment too
             **{section: _switch(section) for section in ("prior", "generator", "objective")},
-            "realnvp": lambda config, _: _set_flow(config, "realnvp"),
-            "nice": lambda config, _: _set_flow(config, "nice"),
+            **{flow: _flow(flow) for flow in FLOWS if flow != "glow"},
         }
         chains = {
             "persistent": _persistent,
@@ -211,11 +210,16 @@ def _set_prior(config: ml_collections.ConfigDict, name: str) -> None:
     config.prior = build.defaults("prior", name)
 
 
-def _set_flow(config: ml_collections.ConfigDict, name: str) -> None:
-    size = {}
-    if config.prior.name in FLOWS:
-        size = {key: config.prior[key] for key in ("num_steps", "hidden_width")}
-    config.prior = build.defaults("prior", name) | size
+def _flow(name: str) -> Variant:
+    """Switches to another flow, of the same size where the config's prior is a flow too."""
+
+    def switch(config: ml_collections.ConfigDict, _: str) -> None:
+        size = {}
+        if config.prior.name in FLOWS:
+            size = {key: config.prior[key] for key in ("num_steps", "hidden_width")}
+        config.prior = build.defaults("prior", name) | size
+
+    return switch
 
 
 def _chain(config: ml_collections.ConfigDict, variant: str) -> ml_collections.ConfigDict:

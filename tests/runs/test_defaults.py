@@ -9,6 +9,12 @@ DEFAULTS = {
     ("prior", "glow"): {"num_steps": 5, "hidden_width": 64},  # section 4.1
     ("prior", "realnvp"): {"num_steps": 5, "hidden_width": 64},
     ("prior", "nice"): {"num_steps": 5, "hidden_width": 64},
+    ("prior", "spline"): {  # Durkan et al. (2019), section 5.2 and its code
+        "num_steps": 5,
+        "hidden_width": 64,
+        "num_bins": 8,
+        "bound": 3.0,
+    },
     ("prior", "energy"): ENERGY,  # Pang et al. (2020)
     ("inference", "langevin"): {"num_steps": 20, "step_size": 0.1, "noise": True},  # Table 9
     ("inference", "persistent"): {"num_steps": 20, "step_size": 0.1, "noise": True},

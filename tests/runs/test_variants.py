@@ -11,7 +11,8 @@ from lfbm_jax.inference import langevin
 from lfbm_jax.runs import build, configuration, workdir
 from tests.builders import CONFIGS, experiment
 
-GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "long_run", "persistent")
+GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "spline", "long_run",
+        "persistent")  # fmt: skip
 VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "sri", "sri_l5", "learned_start")
 
 
@@ -165,6 +166,9 @@ def test_variants_combine():
     assert config.inference.num_steps == 100
     assert experiment("svhn", "realnvp").prior.num_steps == 5
     assert experiment("digits", "nice").prior.hidden_width == 128
+    assert experiment("digits", "spline").prior.to_dict() == {
+        "name": "spline", "num_steps": 5, "hidden_width": 128, "num_bins": 8, "bound": 3.0,
+    }  # fmt: skip
     chains = experiment("celebahq256", "long_run,persistent")
     assert (chains.inference.name, chains.inference.num_steps) == ("persistent", 300)
     assert not chains.data.horizontal_flip

@@ -209,10 +209,10 @@ def test_interpolation_joins_the_reconstructions(trained, images):
     assert np.all(np.abs(np.diff(found, axis=1)).max(axis=(2, 3, 4)) > 1e-4)
 
 
-@pytest.mark.parametrize("prior", ("nice", "realnvp"))
+@pytest.mark.parametrize("prior", ("nice", "realnvp", "spline"))
 def test_interpolation_goes_through_every_flow(images, prior):
     config = small_config()
-    config.prior = {"name": prior, "num_steps": 2, "hidden_width": 4}
+    config.prior = build.defaults("prior", prior) | {"num_steps": 2, "hidden_width": 4}
     built = build.model(config)
     trained = api.TrainedModel(config, built, invented(built.init), step=0)
     found = trained.interpolate(images[:1], images[1:2], num=3)
