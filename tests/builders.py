@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lfbm_jax.errors import UserError
 from lfbm_jax.runs import build, configuration
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -65,17 +66,31 @@ def modules(section):
 
 def build_part(section, name, latent_dim=5):
     """Builds the part called `name` in a small model."""
+    if section == "objective":
+        return model_with_objective(name).objective
     config = small_config()
     config.model.latent_dim = latent_dim
     if config[section].name != name:
         config[section] = build.defaults(section, name)
         if section == "inference" and "layers" in config[section]:
             config[section].layers = ENCODER_LAYERS
-            config[section].noise = config.objective.name != "rae"
-    if section == "objective" and name == "rae":
-        encoder = build.defaults("inference", "encoder")
-        config.inference = encoder | {"layers": ENCODER_LAYERS, "noise": False}
     return vars(build.model(config))[section]
+
+
+def model_with_objective(name):
+    """A small model with an objective and the first inference method that it accepts."""
+    chain = small_config().inference.to_dict()
+    encoder = build.defaults("inference", "encoder") | {"layers": ENCODER_LAYERS}
+    for inference in (chain, encoder, encoder | {"noise": False}):
+        config = small_config()
+        config.inference = inference
+        settings = build.defaults("objective", name)
+        config.objective = build.part_class("objective", name).smoke_settings(settings)
+        try:
+            return build.model(config)
+        except UserError as error:
+            refusal = error
+    raise refusal
 
 
 SECTIONS = ("prior", "generator", "inference", "objective")

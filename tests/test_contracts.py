@@ -14,15 +14,13 @@ from lfbm_jax.inference.base import Posterior
 from lfbm_jax.layers.flows import Flow
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives.base import Keys
-from lfbm_jax.runs import build
 from tests.builders import (
-    ENCODER_LAYERS,
     EVERY_PART,
     build_part,
     invented,
+    model_with_objective,
     modules,
     perturbed,
-    small_config,
 )
 from tests.linear_gaussian import linear_model
 
@@ -244,12 +242,7 @@ def test_inference(name, dtype):
 @pytest.mark.parametrize("masked", [False, True])
 def test_objective(name, masked):
     """Shapes are right, and hidden pixels change neither losses nor metrics of any update."""
-    config = small_config()
-    if name == "rae":
-        encoder = build.defaults("inference", "encoder")
-        config.inference = encoder | {"layers": ENCODER_LAYERS, "noise": False}
-    config.objective = build.defaults("objective", name)
-    model = build.model(config)
+    model = model_with_objective(name)
     parameters, updates = invented(model.init), model.objective.updates
     changed = {name for update in updates for name in update.changes}
     assert set(parameters.psi or ()) <= changed <= parameters.groups().keys()

@@ -11,7 +11,7 @@ import numpy as np
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.generators import base
-from lfbm_jax.layers import convolutions
+from lfbm_jax.layers import convolutions, spectral_norm
 from lfbm_jax.layers.conv_transpose import ConvTranspose
 from lfbm_jax.layers.leaky_relu import leaky_relu
 
@@ -73,7 +73,7 @@ class Generator(base.Generator):
     def prepare(self, beta: dict) -> dict:
         """Converts the kernels to the compute type and lays them out for each layer's products."""
         if self.spectral_norm:
-            beta = jax.tree.map(_normalized, beta)
+            beta = jax.tree.map(spectral_norm.normalized, beta)
         return {
             f"layer_{i}": {
                 "kernel": conv.prepare(self._cast(beta[f"layer_{i}"]["kernel"])),
@@ -137,14 +137,6 @@ class Generator(base.Generator):
                 self.layers, self._shapes(), strict=False
             )
         ]
-
-
-def _normalized(leaf: jax.Array) -> jax.Array:
-    """Divides a kernel [..., out] by its largest singular value as a matrix; keeps biases."""
-    if leaf.ndim < 2:
-        return leaf
-    matrix = leaf.reshape(-1, leaf.shape[-1])
-    return leaf / jnp.sqrt(jnp.linalg.eigvalsh(matrix.T @ matrix)[-1])
 
 
 def _draw(distribution, key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 
@@ -66,7 +66,12 @@ class Objective(Part, abc.ABC):
     groups (Algorithm 1). An adversarial objective has several; one of them changes the objective's
     own network, such as a critic. The parameters of such networks are psi, and they learn with the
     settings in `optimizer.objective`.
+
+    Attributes:
+        score_name: what `score` returns, in words for a report; "" if there is no such score.
     """
+
+    score_name: ClassVar[str] = ""
 
     def check(self, model: Model) -> None:
         """Raises a UserError if the objective cannot be computed for this model."""
@@ -106,3 +111,10 @@ class Objective(Part, abc.ABC):
     def weight_penalty(self, beta: Tree) -> jax.Array | None:
         """A loss term that depends on the generator's parameters only, []; None for no term."""
         del beta
+
+    def score(self, model: Model, prepared: Parameters, example: Example) -> jax.Array | None:
+        """The method's own score of an image in [-1, 1], [], low for anomalies (section 4.4).
+
+        None, the default, stands for log p(x, z) at the inferred z.
+        """
+        del model, prepared, example

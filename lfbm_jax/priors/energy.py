@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lfbm_jax.errors import UserError, check_at_least_one, check_positive, did_you_mean
-from lfbm_jax.layers import langevin_step
+from lfbm_jax.layers import langevin_step, spectral_norm
 from lfbm_jax.priors import base
 
 ACTIVATIONS = {
@@ -72,12 +72,7 @@ class Prior(base.Prior):
 
     def prepare(self, alpha: dict) -> dict:
         """Alpha, with matrices divided by their largest singular values if `spectral_norm`."""
-        if not self.spectral_norm:
-            return alpha
-        return {
-            name: {**layer, "kernel": layer["kernel"] / jnp.linalg.norm(layer["kernel"], ord=2)}
-            for name, layer in alpha.items()
-        }
+        return jax.tree.map(spectral_norm.normalized, alpha) if self.spectral_norm else alpha
 
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
         """f(z) + log N(z; 0, I): the log-density up to the constant log Z; z [d]."""

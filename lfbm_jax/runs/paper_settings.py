@@ -23,6 +23,9 @@ METHODS = {
 # (prior, inference, objective) -> the paper's name for its other baselines.
 OTHER_METHODS = {
     ("mixture", "encoder", "rae"): "RAE",
+    ("gaussian", "encoder", "ebm_vae"): "EBM-VAE",
+    ("gaussian", "langevin", "meg"): "MEG",
+    ("gaussian", "encoder", "bigan"): "BiGAN-sigma",
     ("second_stage", "encoder", "variational"): "2sVAE",
     ("layered", "sri", "variational"): "SRI",
 }

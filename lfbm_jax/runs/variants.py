@@ -13,6 +13,9 @@
 | `rae` | a mixture, fitted after training | encoder without noise; the objective is RAE's |
 | `ae` | a mixture, fitted after training | the same, without regularisation |
 | `two_stage_vae` | a second VAE, fitted after training | Gaussian encoder; sigma is learned |
+| `ebm_vae` | Gaussian | Gaussian encoder; the objective adds an energy of images and z |
+| `meg` | Gaussian | none in training: an energy of images against the generator |
+| `bigan` | Gaussian | encoder without noise, against a discriminator |
 | `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
 | `learned_start` | unchanged | few steps from the draw of an encoder, which their ends teach |
 | `authors_test_steps` | unchanged | unchanged; 20 times as many steps in evaluation |
@@ -27,6 +30,7 @@ code runs 20 times as many: 8,000, 16,000 and 8,000. Which of the two gave Table
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,6 +87,9 @@ class Grid:
             "rae": self._rae,
             "ae": self._autoencoder,
             "two_stage_vae": self._two_stage_vae,
+            "ebm_vae": self._ebm_vae,
+            "meg": _meg,
+            "bigan": self._bigan,
         }
         parts = {
             "inference": self._infer_by,  # sets the encoder's layers for this experiment too
@@ -171,6 +178,22 @@ class Grid:
         weights = {"regularizer_weight": 0.0, "latent_weight": 0.0}
         config.objective.update({"regularizer": "none"} | weights)
 
+    def _ebm_vae(self, config: ml_collections.ConfigDict, _: str) -> None:
+        """The published rates and betas; the squared error counts once, as for sigma^2 = 1/2."""
+        self._vae(config, "")
+        config.objective = build.defaults("objective", "ebm_vae")
+        config.model.sigma = math.sqrt(0.5)
+        _adam(config, {"generator": 3e-4, "inference": 3e-4, "objective": 1e-4}, b1=0.0, b2=0.9)
+
+    def _bigan(self, config: ml_collections.ConfigDict, _: str) -> None:
+        """The published rates and averaging."""
+        self._vae(config, "")
+        config.inference.noise = config.eval_inference.noise = False
+        config.objective = build.defaults("objective", "bigan")
+        config.train.ema_decay = 0.999
+        rates = dict.fromkeys(("generator", "inference", "objective"), 1e-5)
+        _adam(config, rates, b1=0.5, b2=0.999)
+
 
 def table_10(
     sigma: float, generator: float, prior: float, inference: float, updates: int, batch_size: int
@@ -197,6 +220,22 @@ def _learn_as_the_generator(config: ml_collections.ConfigDict) -> None:
     """Gives the inference network the generator's learning rate."""
     for key in ("learning_rate", "decay_per_epoch"):
         config.optimizer.inference[key] = config.optimizer.generator[key]
+
+
+def _meg(config: ml_collections.ConfigDict, _: str) -> None:
+    """The published rates and betas. Evaluation infers z by the config's chain."""
+    _set_prior(config, "gaussian")
+    config.objective = build.defaults("objective", "meg")
+    _adam(config, {"generator": 1e-4, "objective": 1e-4}, b1=0.5, b2=0.9)
+
+
+def _adam(
+    config: ml_collections.ConfigDict, rates: Mapping[str, float], b1: float, b2: float
+) -> None:
+    """Adam with a constant learning rate per group."""
+    for name, rate in rates.items():
+        settings = {"learning_rate": rate, "b1": b1, "b2": b2, "schedule": "constant"}
+        config.optimizer[name].update(settings)
 
 
 def _switch(section: str) -> Variant:

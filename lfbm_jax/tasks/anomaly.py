@@ -11,6 +11,9 @@ The score is log p_alpha(z) - ‖x - g(z)‖²/(2 sigma²) - (D/2) log(2 pi sigm
 `task.anomaly.sigma`, or the model's sigma if that is 0; z is always inferred with the model's. The
 paper prints the constant for one of the D pixels, which ranks the images in the same order.
 
+An objective can have a score of its own, such as an energy of images (see `objectives/base.py`).
+That score then takes the place of the paper's, and of the figures below only the first four exist.
+
 Figures, with the anomalies as the positive class:
     num_images: the number of scored images.
     base_rate: the share of anomalies, which is the AUPRC of a random score.
@@ -100,10 +103,13 @@ def run(
     """
     settings = config.task.anomaly
     images, anomaly = _held_out(data, config)
+    writer.describe(split=data.held_out.name, range="[-1, 1]")
+    own_score = trained.model.objective.score_name
+    if own_score:
+        writer.describe(score=own_score)
+        return _by_own_score(trained, images, anomaly, writer)
     scores = _scores(trained, images, config)
     writer.describe(
-        split=data.held_out.name,
-        range="[-1, 1]",
         score="log p(x, z) in nats, mean over chains",
         num_chains=settings.num_chains,
         sigma=config.model.sigma,
@@ -112,6 +118,17 @@ def run(
     )
     _draw(images, anomaly, scores, writer)
     return _figures(anomaly, scores)
+
+
+def _by_own_score(
+    trained: TrainedModel, images: np.ndarray, anomaly: np.ndarray, writer: ReportWriter
+) -> dict[str, float]:
+    """Figures and pictures for the score that the objective defines."""
+    score = trained.score(images).astype(np.float64)
+    writer.picture("precision_recall", _curve(anomaly, score))
+    for name, rows in _telling(anomaly, score).items():
+        writer.picture(name, plots.grid(from_uint8(images[rows])))
+    return _areas(anomaly, score)
 
 
 def _held_out(data: Cache, config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
@@ -166,13 +183,18 @@ def _scores(
     return scores
 
 
-def _figures(anomaly: np.ndarray, scores: Scores) -> dict[str, float]:
-    score, mse = scores.of_chains.mean(axis=0), scores.mse.mean(axis=0)
+def _areas(anomaly: np.ndarray, score: np.ndarray) -> dict[str, float]:
     return {
         "num_images": len(anomaly),
         "base_rate": float(anomaly.mean()),
         "auprc": auprc(anomaly, score),
         "average_precision": average_precision(anomaly, score),
+    }
+
+
+def _figures(anomaly: np.ndarray, scores: Scores) -> dict[str, float]:
+    score, mse = scores.of_chains.mean(axis=0), scores.mse.mean(axis=0)
+    return _areas(anomaly, score) | {
         "auprc_of_one_chain": float(np.mean([auprc(anomaly, one) for one in scores.of_chains])),
         "auprc_of_log_p_z": auprc(anomaly, scores.log_p_z.mean(axis=0)),
         "auprc_of_log_p_x_given_z": auprc(anomaly, scores.log_p_x_given_z.mean(axis=0)),
@@ -187,15 +209,20 @@ def _draw(
     """Draws the pictures of the report."""
     score = scores.of_chains.mean(axis=0)
     writer.picture("precision_recall", _curve(anomaly, score))
-    order = np.argsort(score)
-    for name, rows in (
-        ("lowest_scores", order),
-        ("lowest_scores_of_normal_images", order[~anomaly[order]]),
-        ("highest_scores_of_anomalies", order[::-1][anomaly[order[::-1]]]),
-    ):
-        rows = rows[:SHOWN]
+    for name, rows in _telling(anomaly, score).items():
         kinds = from_uint8(images[rows]), from_uint8(scores.reconstruction[rows])
         writer.picture(name, plots.pairs(*kinds))
+
+
+def _telling(anomaly: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of the images in each picture, by the picture's name."""
+    order = np.argsort(score)
+    rows = {
+        "lowest_scores": order,
+        "lowest_scores_of_normal_images": order[~anomaly[order]],
+        "highest_scores_of_anomalies": order[::-1][anomaly[order[::-1]]],
+    }
+    return {name: found[:SHOWN] for name, found in rows.items()}
 
 
 def _log_likelihood(mse: np.ndarray, entries: int, sigma: float) -> np.ndarray:

@@ -139,17 +139,27 @@ class TrainedModel:
         return self.infer(x, seed).reconstruction
 
     def score(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
-        """Returns log p(x, z) at the z inferred from x, in nats, [N] (section 4.4).
+        """Returns the scores of images, [N]; they are low for anomalies (section 4.4).
 
-        Scores are low for anomalies. With an energy prior they are known up to a constant.
+        The score is log p(x, z) at the inferred z, in nats; with an energy prior it is known up to
+        a constant. An objective with a score of its own, named by `model.objective.score_name`,
+        takes that instead.
 
         Raises:
             FloatingPointError: a score is not finite.
         """
-        inferred = self.infer(x, seed)
-        scores = inferred.log_p_z + inferred.log_p_x_given_z
+        if self.model.objective.score_name:
+            x = arrays.images(x, self.image_shape)
+            index, weight = np.arange(len(x), dtype=np.int32), np.ones(len(x), np.float32)
+            examples = Example(x, index, weight)
+            scores = self._map(self._programs.score, examples, what="scoring")
+        else:
+            inferred = self.infer(x, seed)
+            scores = inferred.log_p_z + inferred.log_p_x_given_z
         if not np.isfinite(scores).all():
-            raise FloatingPointError("a score is not finite; lower eval_inference.step_size")
+            raise FloatingPointError(
+                "a score is not finite; lower eval_inference.step_size or the learning rates"
+            )
         return scores
 
     def inpaint(

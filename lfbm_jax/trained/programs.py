@@ -99,6 +99,17 @@ class Programs:
         )
 
     @functools.cached_property
+    def score(self) -> Any:
+        """The objective's own score of an example."""
+        model = self._model
+
+        def score(parameters, example):
+            example = example._replace(image=to_unit_range(example.image))
+            return model.objective.score(model, model.prepare(parameters), example)
+
+        return self.on_devices(score)
+
+    @functools.cached_property
     def interpolate(self) -> Any:
         model, prior = self._model, self._model.prior
 

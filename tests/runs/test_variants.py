@@ -11,9 +11,9 @@ from lfbm_jax.inference import langevin
 from lfbm_jax.runs import build, configuration, workdir
 from tests.builders import CONFIGS, experiment
 
-GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "spline", "long_run",
-        "persistent")  # fmt: skip
-VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "sri", "sri_l5", "learned_start")
+GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "spline", "long_run", "persistent")
+VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "ebm_vae", "meg", "bigan", "sri", "sri_l5")
+VARIANTS += ("learned_start",)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -140,6 +140,8 @@ def test_the_order_of_variants_does_not_matter(name):
 # In these pairs, one variant includes the other.
 REDUNDANT = {("abp", "vae"), ("rae", "ae"), ("rae", "objective=rae"), ("lebm", "prior=energy")}
 REDUNDANT |= {("vae", "inference=encoder"), ("two_stage_vae", "inference=encoder")}
+REDUNDANT |= {("abp", "ebm_vae"), ("vae", "ebm_vae"), ("ebm_vae", "inference=encoder")}
+REDUNDANT |= {("abp", "bigan"), ("vae", "bigan"), ("abp", "meg")}
 
 
 @pytest.mark.parametrize(

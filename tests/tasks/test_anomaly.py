@@ -1,6 +1,7 @@
 """The task on a model whose densities are known: areas, base rates, which images are scored."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from lfbm_jax.data import prepare
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.metrics.precision_recall import auprc, average_precision
+from lfbm_jax.objectives import variational
 from lfbm_jax.runs import configuration
 from lfbm_jax.tasks import anomaly
 from lfbm_jax.trained.programs import Inferred
@@ -48,6 +50,7 @@ class Known:
         self.rules = log_p_z, log_p_x_given_z
         self.noise = noise
         self.calls = []
+        self.model = types.SimpleNamespace(objective=variational.Objective())
 
     def infer(self, images, seed, batch_size, chain, first):
         assert len(images) <= batch_size
@@ -60,6 +63,14 @@ class Known:
     def seen(self):
         """All images that chains were run for, in order."""
         return np.concatenate([images for images, _ in self.calls])
+
+
+class OwnScore:
+    """A model whose objective has a score of its own."""
+
+    def __init__(self, rule):
+        self.model = types.SimpleNamespace(objective=types.SimpleNamespace(score_name="-E(x)"))
+        self.score = rule
 
 
 class Writer:
@@ -100,6 +111,24 @@ def test_a_model_that_knows_the_anomalies_reaches_one(data):
     for picture in writer.pictures.values():
         assert picture.dtype == np.uint8
         assert picture.std() > 0
+
+
+def test_an_objectives_own_score_takes_the_place_of_the_density(data):
+    images, anomalies = scored(data)
+
+    def rule(images):
+        return images[:, 1, :, 0] @ [1.0, 0.1, 0.01, 0] + 20 * separating(images)
+
+    writer = Writer()
+    figures = anomaly.run(OwnScore(rule), data, config(), writer)
+    assert figures == {
+        "num_images": 40,
+        "base_rate": 0.1,
+        "auprc": pytest.approx(auprc(anomalies, rule(images))),
+        "average_precision": pytest.approx(average_precision(anomalies, rule(images))),
+    }
+    assert 0.1 < figures["auprc"] < 1 and writer.setup["score"] == "-E(x)"
+    assert len(writer.pictures) == 4
 
 
 def test_the_held_out_class_is_the_positive_one_and_low_scores_are_anomalous(data):

@@ -1,0 +1,12 @@
+"""Spectral normalisation of kernels (Miyato et al., 2018)."""
+
+import jax
+import jax.numpy as jnp
+
+
+def normalized(leaf: jax.Array) -> jax.Array:
+    """Divides a kernel [..., out] by its largest singular value as a matrix; keeps biases."""
+    if leaf.ndim < 2:
+        return leaf
+    matrix = leaf.reshape(-1, leaf.shape[-1])
+    return leaf / jnp.sqrt(jnp.linalg.eigvalsh(matrix.T @ matrix)[-1])
