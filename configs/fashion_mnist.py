@@ -6,10 +6,10 @@ Variants:  those of `configs/mnist.py`.
 Not in the paper; every value is ours. Not run yet.
 """
 
-from configs import mnist
+from lfbm_jax.runs import config_files
 
 
 def get_config(variants=""):
-    config = mnist.get_config(variants)
+    config = config_files.get_config(f"mnist:{variants}")
     config.data.name = "fashion_mnist"
     return config

@@ -12,7 +12,7 @@ from absl import app, flags
 from lfbm_jax.errors import Interrupted, UserError
 from lfbm_jax.images.cache import default_root
 from lfbm_jax.layers import precision
-from lfbm_jax.runs import configuration, logs
+from lfbm_jax.runs import config_files, configuration, logs
 
 USAGE_ERROR = 2
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -127,9 +127,12 @@ def _read(
 
 
 def _parse(argv: Sequence[str], arguments: Sequence[str] | None) -> Sequence[str]:
-    """Parses flags with absl; a wrong flag gives one line instead of a traceback."""
+    """Parses flags with absl; a wrong flag gives one line instead of a traceback.
+
+    `--config` may name an experiment, such as svhn:smoke, instead of its file.
+    """
     try:
-        rest = flags.FLAGS(list(argv))
+        rest = flags.FLAGS(config_files.in_command(argv))
     except Exception as error:  # A config file may raise anything.
         fail(str(error) or type(error).__name__)
     if arguments is None:

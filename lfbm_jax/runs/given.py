@@ -9,11 +9,13 @@ from ml_collections import config_flags
 
 from lfbm_jax.errors import UserError
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment, such as configs/svhn.py")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "an experiment by name, such as svhn or svhn:smoke, or the path of its file"
+)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "the work directory, or the folder in which the command makes several"
 )
-MISSING = "--config is missing: give an experiment, such as --config=configs/digits.py"
+MISSING = "--config is missing: give an experiment, such as --config=digits, or its file"
 
 
 def config() -> ml_collections.ConfigDict:
