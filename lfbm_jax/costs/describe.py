@@ -17,10 +17,12 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     so is what an objective computes beyond values and gradients (RAE's gradient penalty, a critic).
 
     A Langevin step costs a forward pass of the generator and as much again for the gradient with
-    respect to z. The generator's update costs a forward pass and two more for its gradients, and so
-    does the update of an inference network. If prior and inference are updated several times per
-    update of the generator, each update needs its own inference. With an inference network, each
-    update but the first also needs the generator's value and its gradient with respect to z.
+    respect to z. (Of a `sampler`, this counts one gradient per kept step, and neither warm-up nor
+    trajectories, whose length depends on the data.) The generator's update costs a forward pass and
+    two more for its gradients, and so does the update of an inference network. If prior and
+    inference are updated several times per update of the generator, each update needs its own
+    inference. With an inference network, each update but the first also needs the generator's value
+    and its gradient with respect to z.
     """
     shapes = _shapes(model)
     batch = config.train.batch_size

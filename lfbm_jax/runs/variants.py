@@ -10,6 +10,7 @@
 | `realnvp`, `nice`, `spline` | another flow with the same steps and width | unchanged |
 | `long_run` | unchanged | chains with five times as many steps |
 | `persistent` | unchanged | chains that continue from where they stopped in the last epoch |
+| `mala`, `hmc`, `nuts`, `mclmc` | unchanged | BlackJAX's chains: they adapt, then as many steps |
 | `rae` | a mixture, fitted after training | encoder without noise; the objective is RAE's |
 | `ae` | a mixture, fitted after training | the same, without regularisation |
 | `two_stage_vae` | a second VAE, fitted after training | Gaussian encoder; sigma is learned |
@@ -51,6 +52,7 @@ LEBM = {
     "optimizer.prior.learning_rate": 2e-5,
     "inference.num_steps": 20,
 }
+KERNELS = ("mala", "hmc", "nuts", "mclmc")
 FLOWS = ("glow", "realnvp", "nice", "spline")
 CHAIN = ("num_steps", "step_size", "noise")  # settings of every chain
 
@@ -101,6 +103,7 @@ class Grid:
             "sri": _sri,
             "sri_l5": _sri_l5,
             "learned_start": lambda config, _: self._learn_start(config, "learned_start"),
+            **{kernel: _sampler(kernel) for kernel in KERNELS},
             **{section: _switch(section) for section in ("eval_inference", "masked_inference")},
             "long_run": _long_run,
         }
@@ -154,7 +157,7 @@ class Grid:
         settings["layers"] = self.encoder_layers(config)
         own = {"num_steps": settings["num_steps"]}
         for section, kept in (("inference", own), ("eval_inference", {})):
-            chain = {key: config[section][key] for key in CHAIN}
+            chain = {key: config[section][key] for key in CHAIN if key in config[section]}
             config[section] = settings | chain | kept
         _learn_as_the_generator(config)
 
@@ -292,13 +295,29 @@ def _persistent(config: ml_collections.ConfigDict, _: str) -> None:
     config.data.horizontal_flip = False
 
 
-def _sri(config: ml_collections.ConfigDict, _: str) -> None:
-    """Switches to noise-free chains, whose search for a step size starts at the config's."""
+def _check_langevin(config: ml_collections.ConfigDict, variant: str) -> None:
+    """Raises UserError if another variant has replaced the chains that this one replaces."""
     if config.inference.name != "langevin":
         raise UserError(
-            f"config variant 'sri': it replaces inference={config.inference.name};"
+            f"config variant {variant!r}: it replaces inference={config.inference.name};"
             " leave one of the two out"
         )
+
+
+def _sampler(kernel: str) -> Variant:
+    """Switches to chains that adapt, of as many steps and with the same first step size."""
+
+    def switch(config: ml_collections.ConfigDict, _: str) -> None:
+        _check_langevin(config, kernel)
+        chain = {key: config.inference[key] for key in ("num_steps", "step_size")}
+        config.inference = build.defaults("inference", "sampler") | {"kernel": kernel} | chain
+
+    return switch
+
+
+def _sri(config: ml_collections.ConfigDict, _: str) -> None:
+    """Switches to noise-free chains, whose search for a step size starts at the config's."""
+    _check_langevin(config, "sri")
     _set_prior(config, "layered")
     for section in ("inference", "eval_inference"):
         chain = {key: config[section][key] for key in ("num_steps", "step_size")}

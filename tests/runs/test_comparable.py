@@ -51,7 +51,7 @@ def test_every_method_of_table_2_as_its_config_runs_it(name):
     "variants",
     ("smoke", "vae,smoke", "long_run", "lebm,long_run", "abp,long_run",
      "persistent", "nice", "realnvp", "spline", "prior=realnvp", "prior=energy",
-     "inference=encoder", "ae", "mask=random_box:12"),
+     "inference=encoder", "mala", "ae", "mask=random_box:12"),
 )  # fmt: skip
 def test_a_variant_that_is_not_the_papers_has_none_of_its_figures(variants):
     config = experiment("svhn", variants)

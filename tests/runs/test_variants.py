@@ -14,6 +14,8 @@ from tests.builders import CONFIGS, experiment
 GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "spline", "long_run", "persistent")
 VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "ebm_vae", "meg", "bigan", "sri", "sri_l5")
 VARIANTS += ("learned_start",)
+SAMPLERS = ("mala", "hmc", "nuts", "mclmc")
+VARIANTS += SAMPLERS
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -153,6 +155,12 @@ REDUNDANT |= {("abp", "bigan"), ("vae", "bigan"), ("abp", "meg")}
         ("nice,prior=energy", "'prior' and 'nice' both set prior.name"),
         ("square=20,mask=center_box:4", "both set data.mask"),
         ("torchvision,huggingface", "both set data.source"),
+        ("mala,nuts", "'nuts': it replaces inference=sampler"),
+        ("persistent,mala", "'mala': it replaces inference=persistent"),
+        ("vae,hmc", "'hmc': it replaces inference=encoder"),
+        ("mala,sri", "'mala': it replaces inference=sri"),
+        ("learned_start,mala", "'mala': it replaces inference=learned_start"),
+        ("inference=sampler,learned_start", "both set inference.name"),
         ("long_run,long_run", "'long_run' is given twice"),
         ("square=20,square=30", "'square' is given twice"),
     ],
@@ -174,6 +182,8 @@ def test_variants_combine():
     chains = experiment("celebahq256", "long_run,persistent")
     assert (chains.inference.name, chains.inference.num_steps) == ("persistent", 300)
     assert not chains.data.horizontal_flip
+    nuts = experiment("svhn", "nuts,long_run").inference
+    assert (nuts.name, nuts.kernel, nuts.num_steps, nuts.step_size) == ("sampler", "nuts", 100, 0.1)
     encoders = [experiment("image_folder", v) for v in ("lfbm_vae,size=128", "size=128,lfbm_vae")]
     assert encoders[0] == encoders[1] and len(encoders[0].inference.layers) == 5
 
