@@ -67,7 +67,8 @@ def run(
     images = split.spread(settings.num_images)
     count = len(images)
     examples = Example(images, np.arange(count, dtype=np.int32), np.ones(count, np.float32))
-    writer.describe(split=split.name, inference=dict(config.inference))
+    sizes = {name: settings[name] for name in ("num_chains", "num_warmup", "num_draws")}
+    writer.describe(split=split.name, inference=dict(config.inference), **sizes)
     figures, traces = {"num_images": count}, {}
     for kernel in settings.kernels:
         one_image = _chains_of(kernel, trained.model, config)
