@@ -18,6 +18,7 @@
 | `meg` | Gaussian | none in training: an energy of images against the generator |
 | `bigan` | Gaussian | encoder without noise, against a discriminator |
 | `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
+| `fce` | a flow tilted by a classifier of inferred z and its draws | unchanged |
 | `learned_start` | unchanged | few steps from the draw of an encoder, which their ends teach |
 | `authors_test_steps` | unchanged | unchanged; 20 times as many steps in evaluation |
 
@@ -85,6 +86,7 @@ class Grid:
             "abp": lambda config, _: _set_prior(config, "gaussian"),
             "lebm": self._lebm,
             "lfbm_vae": self._lfbm_vae,
+            "fce": _flow("fce"),
             "vae": self._vae,
             "rae": self._rae,
             "ae": self._autoencoder,
