@@ -20,6 +20,7 @@
 | `sri`, `sri_l5` | Gaussian; five layers | short-run chains with an optimised step size |
 | `fce` | a flow tilted by a classifier of inferred z and its draws | unchanged |
 | `learned_start` | unchanged | few steps from the draw of an encoder, which their ends teach |
+| `damc` | unchanged | few steps from the draw of a diffusion model, which their ends teach |
 | `authors_test_steps` | unchanged | unchanged; 20 times as many steps in evaluation |
 
 Each variant changes only some settings of a config, so variants combine, in any order:
@@ -105,6 +106,7 @@ class Grid:
             "sri": _sri,
             "sri_l5": _sri_l5,
             "learned_start": lambda config, _: self._learn_start(config, "learned_start"),
+            "damc": lambda config, _: self._learn_start(config, "damc"),
             **{kernel: _sampler(kernel) for kernel in KERNELS},
             **{section: _switch(section) for section in ("eval_inference", "masked_inference")},
             "long_run": _long_run,

@@ -34,7 +34,7 @@ SETTINGS = {
     "batch_size": 4,
 }
 # Methods whose last step adds Gaussian noise and which draw the start of their chains themselves.
-MEASURED = ("langevin", "learned_start")
+MEASURED = ("langevin", "learned_start", "damc")
 SMOKE = SETTINGS | {
     "num_images": 2,
     "num_steps": (1, 3),

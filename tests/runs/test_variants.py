@@ -13,7 +13,7 @@ from tests.builders import CONFIGS, experiment
 
 GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "spline", "long_run", "persistent")
 VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "ebm_vae", "meg", "bigan", "sri", "sri_l5")
-VARIANTS += ("learned_start", "fce")
+VARIANTS += ("learned_start", "fce", "damc")
 SAMPLERS = ("mala", "hmc", "nuts", "mclmc")
 VARIANTS += SAMPLERS
 
