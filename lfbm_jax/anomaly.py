@@ -15,8 +15,8 @@ import ml_collections
 from absl import flags
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.reports import paper
-from lfbm_jax.runs import cli, given, grid, tables
+from lfbm_jax.reports import overview, page, paper
+from lfbm_jax.runs import cli, given, grid, recorded, tables
 
 _DIGITS = flags.DEFINE_list(
     "digits", list(map(str, paper.TABLE_4_DIGITS)), "the classes to hold out, one at a time"
@@ -34,9 +34,11 @@ def main(config: ml_collections.ConfigDict) -> None:
     root = given.workdir("runs/anomaly")
 
     def write_table(done: list[grid.Run]) -> list[pathlib.Path]:
-        path = tables.write([run.folder for run in done], root / "tables.md")
+        folders = {run.name: run.folder for run in done}
+        path = tables.write(folders.values(), root / "tables.md")
         print(path.read_text(encoding="utf-8"))
-        return [path]
+        lead = f"AUPRC by held-out class. {tables.TABLE_4_LEAD}"
+        return [path, overview.write(root, "Anomaly detection", lead, _body(done), folders)]
 
     grid.complete(list(each_run(config, _labels(_DIGITS.value), _SEEDS.value, root)), write_table)
 
@@ -52,6 +54,15 @@ def each_run(
             own.data.exclude_labels = (digit,)
             name = f"digit-{digit}/seed-{seed}"
             yield grid.Run(name, own, root / name)
+
+
+def _body(done: Sequence[grid.Run]) -> Iterator[str]:
+    """Yields the elements of the page over all runs."""
+    runs = [recorded.read_run(run.folder) for run in done]
+    for split, header, cells, doubt in tables.splits_of_table_4(runs):
+        yield from (page.heading(split), page.table(header, cells))
+        if doubt:
+            yield page.paragraph(doubt)
 
 
 def _labels(digits: Sequence[str]) -> list[int]:

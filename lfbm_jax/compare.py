@@ -9,7 +9,7 @@ itself. All models share its generator and see the same number of images.
 import json
 import pathlib
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import ml_collections
 from absl import flags
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.reports import markdown
+from lfbm_jax.reports import markdown, meanings, numbers, overview, page
 from lfbm_jax.runs import cli, given, grid, recorded
 
 # Table 1 of the paper: three priors, each with short-run chains, long-run chains and a network.
@@ -44,9 +44,11 @@ def main(config: ml_collections.ConfigDict) -> None:
         folders = {run.name: run.folder for run in done}
         paths = [root / f"compare.{suffix}" for suffix in ("json", "md", "png")]
         paths[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        paths[1].write_text(table(results, _setting(config, done)), encoding="utf-8")
+        setting = _setting(config, done)
+        paths[1].write_text(table(results, setting), encoding="utf-8")
         draw(folders).savefig(paths[2], bbox_inches="tight")
-        return paths
+        body = [page.picture(paths[2], "samples and reconstructions"), *sections(results)]
+        return [*paths, overview.write(root, "Comparison", setting, body, folders)]
 
     grid.complete(plan(config, _MODELS.value, root), write, with_costs=True)
 
@@ -70,13 +72,33 @@ def plan(
 
 def table(results: dict[str, dict[str, float]], setting: str) -> str:
     """Markdown with one row per figure and one column per model."""
-    names = list(dict.fromkeys(name for figures in results.values() for name in figures))
-    cells = []
-    for name in names:
-        values = (figures.get(name) for figures in results.values())
-        cells.append([name, *("-" if value is None else f"{value:.6g}" for value in values)])
+    cells = [[name, *_row(name, results)] for name in _names(results)]
     lines = ["# Comparison", "", setting, "", *markdown.table(["figure", *results], cells)]
     return "\n".join([*lines, "", "![compare.png](compare.png)", ""])
+
+
+def sections(results: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Yields the elements of the page: a table per task, with the figures in words."""
+    tables: dict[str, list[list[str]]] = {}
+    for name in _names(results):
+        report, _, figure = name.partition("/")
+        if not figure or report == "time":
+            report, figure = "costs", name
+        row = [meanings.cell(figure), *_row(name, results)]
+        tables.setdefault(report, []).append(row)
+    for report in sorted(tables, key=meanings.place):
+        yield page.heading(meanings.heading(report))
+        yield page.table(["figure", *results], tables[report])
+
+
+def _names(results: dict[str, dict[str, float]]) -> list[str]:
+    """The figures of all models."""
+    return list(dict.fromkeys(name for figures in results.values() for name in figures))
+
+
+def _row(name: str, results: dict[str, dict[str, float]]) -> list[str]:
+    values = (figures.get(name) for figures in results.values())
+    return ["-" if value is None else numbers.shown(value) for value in values]
 
 
 def draw(folders: dict[str, pathlib.Path]) -> Figure:

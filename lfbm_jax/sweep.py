@@ -16,7 +16,7 @@ import ml_collections
 from absl import flags
 
 from lfbm_jax.errors import UserError, did_you_mean
-from lfbm_jax.reports import ablation
+from lfbm_jax.reports import ablation, meanings, overview, page
 from lfbm_jax.runs import cli, given, grid, workdir
 
 _GRID = flags.DEFINE_string(
@@ -49,12 +49,16 @@ def main(config: ml_collections.ConfigDict) -> None:
         raise UserError("--grid is missing: give one, such as --grid='inference.num_steps=10,20'")
     figure, root = _FIGURE.value, given.workdir("runs/sweep")
     ablation.check(figure, config)
+    words = meanings.sentence(figure.partition(".")[2])
     points = plan(config, parse_grid(_GRID.value, config), _SEEDS.value, root)
 
-    def write_table_and_plot(_: list[grid.Run]) -> list[pathlib.Path]:
+    def write_table_and_plot(done: list[grid.Run]) -> list[pathlib.Path]:
         found = [(point.settings, point.seed, point.run.figures()) for point in points]
         rows = ablation.collect(found, figure)
-        return [ablation.write_table(rows, figure, root), ablation.draw(rows, figure, root)]
+        table, plot = ablation.write_table(rows, figure, root), ablation.draw(rows, figure, root)
+        body = [page.picture(plot, figure), page.table(*ablation.cells(rows, figure))]
+        folders = {run.name: run.folder for run in done}
+        return [table, plot, overview.write(root, f"Sweep of {figure}", words, body, folders)]
 
     grid.complete([point.run for point in points], write_table_and_plot)
 

@@ -34,6 +34,8 @@ def test_command_line(run_python, tmp_path):
         assert report["setup"]["pooled_train_share"] == 0.8
         assert report["setup"]["exclude_labels"] == [digit]
         assert str(run) in table
+        page = (tmp_path / "runs" / "index.html").read_text()
+        assert f'href="digit-{digit}/seed-0/reports/index.html"' in page
     for digit, message in (("one", "--digits=one"), ("0,7", "no label 7")):
         wrong = run_python([*command, f"--digits={digit}"], check=False)
         assert wrong.returncode == 2 and message in wrong.stderr

@@ -93,6 +93,9 @@ def test_models_are_compared_and_taken_up_one_by_one(compare, tmp_path):
     assert one["parameters"] == sum(fan_in * out * k * k + out for fan_in, out, k in sizes)
     assert "| reconstruct/mse |" in (folder / "compare.md").read_text()
     assert (folder / "compare.png").stat().st_size > 1000
+    page = (folder / "index.html").read_text()
+    assert 'href="prior-gaussian/reports/index.html"' in page and "Reconstructions" in page
+    assert (folder / "prior-gaussian" / "reports" / "index.html").exists()
 
 
 def test_an_unknown_model_is_one_line_before_any_training(compare, tmp_path):

@@ -31,6 +31,7 @@ def test_smoke_run_fills_the_work_directory(name, run_python, tmp_path):
         assert report["step"] == 2
         assert report["setup"]["versions"]["jax"]
         assert task in (run / "reports" / "index.md").read_text()
+    assert (run / "reports" / "index.html").read_text().count("<svg") > 5
     for path in [*run.glob("samples/*.png"), *run.glob("reconstructions/*.png")]:
         assert np.asarray(Image.open(path)).std() > 0
         assert str(path) in done.stdout

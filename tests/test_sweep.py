@@ -114,6 +114,7 @@ def test_a_killed_sweep_resumes(signum, jobs, command, python_environment, repo,
     assert [row[0] for row in rows] == ["inference.num_steps", "1", "2"]
     assert all(0 < float(row[2]) < 2 for row in rows[1:])
     assert (sweep / "reconstruct.mse.png").exists()
+    assert f'href="{first.name}/reports/index.html"' in (sweep / "index.html").read_text()
 
 
 def wait_for(path, seconds=300):

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.reports import numbers
 
 
 class Row(NamedTuple):
@@ -83,11 +84,27 @@ def write_table(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.P
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        seeds = [f"seed {seed}" for seed in rows[0].values]
-        writer.writerow([*rows[0].settings, f"mean {figure}", "standard deviation", *seeds])
+        writer.writerow(_header(rows, figure))
         for row in rows:
             writer.writerow([*row.settings.values(), row.mean, row.stddev, *row.values.values()])
     return path
+
+
+def cells(rows: list[Row], figure: str) -> tuple[list[str], list[list[str]]]:
+    """The same table for readers: its header and its cells."""
+    found = [
+        [
+            *map(str, row.settings.values()),
+            *map(numbers.shown, (row.mean, row.stddev, *row.values.values())),
+        ]
+        for row in rows
+    ]
+    return _header(rows, figure), found
+
+
+def _header(rows: list[Row], figure: str) -> list[str]:
+    seeds = [f"seed {seed}" for seed in rows[0].values]
+    return [*rows[0].settings, f"mean {figure}", "standard deviation", *seeds]
 
 
 def draw(rows: list[Row], figure: str, folder: pathlib.Path) -> pathlib.Path:

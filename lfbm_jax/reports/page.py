@@ -1,114 +1,121 @@
-"""Shows the reports of a run on one self-contained web page, which can be sent as it is."""
+"""Makes web pages that need nothing but themselves, and are read on a phone and in the dark too."""
 
 import base64
 import html
-import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #d5d8dc; --soft: #f4f5f7; --faint: #5f6b7a; }
+:root { color-scheme: light dark; --line: #d5d8dc; --soft: #f4f5f7; --faint: #5f6b7a;
+        --warn: #b3421a; }
 @media (prefers-color-scheme: dark) {
-  :root { --line: #3a4048; --soft: #1e2227; --faint: #a0a8b2; }
+  :root { --line: #3a4048; --soft: #1e2227; --faint: #a0a8b2; --warn: #f0936b; }
   body { background: #14171a; color: #e6e8ea; }
+  a { color: #7db8f0; }
 }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1.5rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .25rem; }
-h2 { border-top: 1px solid var(--line); font-size: 1.25rem; margin: 2.5rem 0 .75rem;
-     padding-top: 1.25rem; }
-p.lead, figcaption, summary { color: var(--faint); }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 64rem; padding: 1rem;
+       overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; margin: .5rem 0 .25rem; }
+h2 { border-top: 1px solid var(--line); font-size: 1.25rem; margin: 2rem 0 .75rem;
+     padding-top: 1rem; }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 .5rem; }
+.lead, small, summary { color: var(--faint); }
+.warning { color: var(--warn); }
+small { display: block; }
+.tiles { display: grid; gap: 1rem 1.5rem;
+         grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem 1.2rem .3rem 0; text-align: left;
+th, td { border-bottom: 1px solid var(--line); padding: .3rem 1rem .3rem 0; text-align: left;
          vertical-align: top; }
-td.number, th.number { text-align: right; }
-figure { margin: 1.25rem 0; }
-img { background: #fff; border: 1px solid var(--line); display: block; height: auto;
-      max-width: 100%; }
+.numbers :is(th, td):not(:first-child) { text-align: right; }
+figure { margin: 0 0 1rem; min-width: 0; }
+figcaption { font-size: .9rem; margin-bottom: .25rem; }
+svg, img { display: block; height: auto; max-width: 100%; }
+svg { width: 100%; }
+img { background: #fff; border: 1px solid var(--line); }
 pre { background: var(--soft); overflow-x: auto; padding: 1rem; }
 summary { cursor: pointer; margin: .75rem 0; }
 """
 
 
-def render(title: str, reports: list[Mapping[str, Any]], folder: pathlib.Path, config: str) -> str:
-    """Returns the page as HTML.
-
-    Args:
-        title: the heading of the page.
-        reports: the content of the reports, in the order in which they are shown.
-        folder: the folder of their pictures.
-        config: the text of the run's config.json; "" if there is none.
-    """
-    steps = sorted({report["step"] for report in reports})
-    lead = f"Trained for {', '.join(f'{step:,}' for step in steps)} iterations." if steps else ""
-    sections = [_section(report, folder) for report in reports]
-    if config:
-        sections.append(
-            f"<h2>Config</h2>\n<details><summary>all settings of the run</summary>"
-            f"<pre>{html.escape(config)}</pre></details>"
-        )
+def document(title: str, body: Iterable[str]) -> str:
+    """A whole page from its title and the elements below the heading."""
+    name = html.escape(title)
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
-            f'<h1>{html.escape(title)}</h1>\n<p class="lead">{lead}</p>',
-            *sections,
+            f"<title>{name}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>",
+            *body,
             "</body>\n</html>\n",
         ]
     )
 
 
-def _section(report: Mapping[str, Any], folder: pathlib.Path) -> str:
-    setup = dict(report["setup"])
-    pictures = [_picture(folder / name) for name in setup.pop("pictures")]
-    rows = [
-        _row([name, ours, paper], number=True)
-        for name, ours, paper in figure_rows(report["figures"], report["paper"])
-    ]
-    setting = [_row([key, _shown(value)]) for key, value in setup.items()]
-    return "\n".join(
-        [
-            f"<h2>{html.escape(report['task'])}</h2>",
-            '<div class="wide"><table><tr><th>figure</th><th class="number">ours</th>'
-            f'<th class="number">paper</th></tr>{"".join(rows)}</table></div>',
-            *pictures,
-            "<details open><summary>setting</summary>"
-            f'<div class="wide"><table>{"".join(setting)}</table></div></details>',
-        ]
-    )
+def heading(text: str, level: int = 2) -> str:
+    """A heading of a section, or with level 3 of a part of one."""
+    return f"<h{level}>{html.escape(text)}</h{level}>"
 
 
-def figure_rows(
-    figures: Mapping[str, float], paper: Mapping[str, float] | None
-) -> list[tuple[str, str, str]]:
-    """Rows (figure, ours, the paper's) as text; figures that only the paper has are last."""
-    paper = paper or {}
-    rows = [
-        (name, f"{value:.6g}", str(paper.get(name, "-"))) for name, value in figures.items()
-    ]
-    return rows + [(n, "not measured", str(paper[n])) for n in paper if n not in figures]
+def paragraph(text: str, kind: str = "lead") -> str:
+    """A paragraph; its kind is a class of the style sheet, such as "lead" or "warning"."""
+    return f'<p class="{kind}">{html.escape(text)}</p>'
 
 
-def _picture(path: pathlib.Path) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> str:
+    """A table that scrolls sideways by itself if it is wider than the screen.
+
+    Args:
+        header: the names of the columns; empty for none.
+        rows: the cells. A second line of a cell is shown small.
+        numbers: whether all columns but the first are aligned as numbers.
+    """
+    lines = [_row("th", header)] if header else []
+    lines += [_row("td", row) for row in rows]
+    kind = ' class="numbers"' if numbers else ""
+    return f'<div class="wide"><table{kind}>{"".join(lines)}</table></div>'
+
+
+def picture(path: pathlib.Path, caption: str) -> str:
+    """A PNG file, embedded in the page."""
     content = base64.b64encode(path.read_bytes()).decode()
-    caption = html.escape(path.stem.replace("_", " "))
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{content}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    alt = html.escape(caption)
+    return figure(caption, f'<img alt="{alt}" src="data:image/png;base64,{content}">')
 
 
-def _row(cells: list[str], number: bool = False) -> str:
-    """A table row; with `number`, all cells but the first are aligned as numbers."""
-    first, *rest = (html.escape(cell) for cell in cells)
-    opening = '<td class="number">' if number else "<td>"
-    return f"<tr><td>{first}</td>{''.join(f'{opening}{cell}</td>' for cell in rest)}</tr>"
+def figure(caption: str, content: str, note: str = "") -> str:
+    """An element, such as an <svg>, with a caption above and a note below."""
+    below = f"<small>{html.escape(note)}</small>" if note else ""
+    return f"<figure><figcaption>{html.escape(caption)}</figcaption>{content}{below}</figure>"
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
-    return value if isinstance(value, str) else json.dumps(value)
+def tiles(elements: Iterable[str]) -> str:
+    """Elements side by side, as many as the screen is wide enough for."""
+    return f'<div class="tiles">{"".join(elements)}</div>'
+
+
+def folded(summary: str, content: str) -> str:
+    """Content that shows when the reader asks for it."""
+    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"
+
+
+def code(text: str) -> str:
+    """Text as it is, such as a file."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def links(targets: Iterable[tuple[str, str]]) -> str:
+    """A list of links from (text, relative address)."""
+    items = (f'<a href="{html.escape(to)}">{html.escape(text)}</a>' for text, to in targets)
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{_cell(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _cell(text: str) -> str:
+    first, _, more = html.escape(text).partition("\n")
+    return f"{first}<small>{more}</small>" if more else first

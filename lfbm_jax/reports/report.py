@@ -1,4 +1,4 @@
-"""Writes reports: one JSON file per task with its setting, and an index of all of them."""
+"""Writes reports: one JSON file per task, with its setting."""
 
 import functools
 import json
@@ -16,8 +16,7 @@ import numpy as np
 
 from lfbm_jax.files import atomic
 from lfbm_jax.images import selection
-from lfbm_jax.learning import health
-from lfbm_jax.reports import page, plots
+from lfbm_jax.reports import plots
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 
@@ -81,40 +80,6 @@ class ReportWriter:
         path = self._folder / f"{self._task}.json"
         atomic.write_text(path, json.dumps(report, indent=2, default=str) + "\n")
         return path
-
-
-def write_index(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Writes `index.md` and `index.html` from the reports in `reports/`; returns their paths."""
-    folder = workdir / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
-    reports = [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
-    ]
-    title = f"Reports of {workdir.resolve().name}"
-    config = workdir / "config.json"
-    texts = {
-        "index.md": _markdown(title, reports, health.read(workdir)),
-        "index.html": page.render(
-            title, reports, folder, config.read_text(encoding="utf-8") if config.exists() else ""
-        ),
-    }
-    for name, text in texts.items():
-        atomic.write_text(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def _markdown(title: str, reports: list[dict[str, Any]], warnings: list[dict[str, Any]]) -> str:
-    lines = [f"# {title}", ""]
-    lines += [f"Warning at step {each['step']}: {each['message']}\n" for each in warnings]
-    for report in reports:
-        lines += [f"## {report['task']}, step {report['step']}", ""]
-        lines += ["| figure | ours | paper |", "|---|---|---|"]
-        rows = page.figure_rows(report["figures"], report["paper"])
-        lines += [f"| {name} | {ours} | {paper} |" for name, ours, paper in rows]
-        lines += [""] + [f"![{name}]({name})" for name in report["setup"]["pictures"]] + [""]
-        setup = {k: v for k, v in report["setup"].items() if k != "pictures"}
-        lines += ["Setting: " + ", ".join(f"{k} {v}" for k, v in setup.items()), ""]
-    return "\n".join(lines)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import functools
 import pathlib
 
 from lfbm_jax.images.cache import Cache
-from lfbm_jax.reports import report
+from lfbm_jax.reports import index, report
 from lfbm_jax.runs import build, comparable, fitting
 from lfbm_jax.runs.workdir import plain
 from lfbm_jax.trained.api import TrainedModel
@@ -35,4 +35,4 @@ def evaluate(
             path = writer.write(found)
             figures |= {f"{path.stem}/{figure}": value for figure, value in found.items()}
             paths += [path, *writer.pictures]
-    return figures, [*paths, *report.write_index(workdir)]
+    return figures, [*paths, *index.write(workdir)]

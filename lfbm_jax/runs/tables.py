@@ -16,6 +16,8 @@ from lfbm_jax.runs import recorded, rows
 from lfbm_jax.runs.recorded import Run
 from lfbm_jax.runs.rows import NOT_RUN, Row
 
+TABLE_4_LEAD = "Mean, standard deviation and, for ours, number of runs (the paper: 10)."
+
 
 def write(folders: Iterable[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
     """Writes the tables of all runs in `folders` as Markdown; returns the path.
@@ -79,8 +81,16 @@ def table_3(runs: list[Run]) -> list[str]:
 
 def table_4(runs: list[Run]) -> list[str]:
     """Anomaly detection: AUPRC by held-out class, one table per kind of split."""
-    lines = ["## Table 4: anomaly detection, AUPRC by held-out class", ""]
-    lines += ["Mean, standard deviation and, for ours, number of runs (the paper: 10).", ""]
+    lines = ["## Table 4: anomaly detection, AUPRC by held-out class", "", TABLE_4_LEAD, ""]
+    for split, header, cells, doubt in splits_of_table_4(runs):
+        lines += [f"### {split}", "", *markdown.table(header, cells), ""]
+        if doubt:
+            lines += [doubt, ""]
+    return lines
+
+
+def splits_of_table_4(runs: list[Run]) -> Iterator[tuple[str, list[str], list[list[str]], str]]:
+    """Yields the parts of Table 4: data and split, the header, the cells, and a remark if any."""
     runs = [run for run in runs if run.config["data"]["exclude_labels"]]
     papers = f"MNIST, {_split(paper.POOLED_TRAIN_SHARE)}"
 
@@ -117,10 +127,7 @@ def table_4(runs: list[Run]) -> list[str]:
         if not found:
             cells.append(["ours", *[NOT_RUN] * len(held_out)])
         header = ["held-out class", *(", ".join(map(str, labels)) for labels in held_out)]
-        lines += [f"### {data}", "", *markdown.table(header, cells), ""]
-        if data == papers:
-            lines += [paper.TABLE_4_DOUBT, ""]
-    return lines
+        yield data, header, cells, paper.TABLE_4_DOUBT if data == papers else ""
 
 
 def tables_5_and_6(runs: list[Run]) -> list[str]:

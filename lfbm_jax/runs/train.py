@@ -21,6 +21,7 @@ from lfbm_jax.images.cache import Cache
 from lfbm_jax.layers import precision
 from lfbm_jax.learning.health import Monitor
 from lfbm_jax.model import Model
+from lfbm_jax.reports import index
 from lfbm_jax.runs import fitting, pictures, signals
 from lfbm_jax.runs.checkpoints import Checkpoints
 from lfbm_jax.runs.profiling import Profile
@@ -115,6 +116,7 @@ class _Run:
         self._trained, self._data, self._batches = trained, data, batches
         self._checkpoints, self._writer = checkpoints, writer
         self._config, self._model = trained.config, trained.model
+        self._workdir = workdir
         self._state = sharding.replicate(state)
         self._step = self._begin = trained.step
         self._num_steps = num_steps
@@ -133,6 +135,7 @@ class _Run:
             _Action(settings.log_every, True, self._collect_metrics),
             _Action(settings.sample_every, True, self._draw),
             _Action(1, True, self._write),
+            _Action(settings.sample_every, True, self._report),
             _Action(settings.checkpoint_every, True, self._save),
         )
 
@@ -216,6 +219,10 @@ class _Run:
         self._writer.scalars(self._step, self._figures)
         for message in self._monitor.update(self._step, self._figures):
             self._bar.write(f"warning: step {self._step}: {message}")
+
+    def _report(self) -> None:
+        with self._timer.paused():
+            index.write(self._workdir)
 
     def _save(self) -> None:
         with self._timer.paused():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import types
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_run_that_crashed_before_its_last_report_is_not_done(tmp_path, monkeyp
         raise RuntimeError("the device is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.evaluate.report, "write_index", crash)
+        patch.setattr(experiment.evaluate, "index", types.SimpleNamespace(write=crash))
         with pytest.raises(RuntimeError):
             experiment.run(config, folder)
     assert (folder / "reports" / "reconstruct.json").exists()
