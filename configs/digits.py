@@ -41,5 +41,5 @@ def get_config(variants=""):
     )
     config.task.prior_fit.num_images = 0
     config.task.classify.num_epochs = 30
-    config.tasks = ("generate", "reconstruct", "prior_fit", "classify")
+    config.tasks = ("generate", "reconstruct", "prior_fit", "classify", "interpolate")
     return configuration.finish(config, variants, GRID.variants())

@@ -86,11 +86,11 @@ def main(config: ml_collections.ConfigDict) -> None:
 
 def _train(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     reports = experiment.run(config, folder, _PROFILE.value)
-    _print_paths([*_newest_pictures(folder), *reports])
+    _print_report([*_newest_pictures(folder), *reports])
 
 
 def _evaluate(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    _print_paths(experiment.evaluated(config, folder, _STEP.value))
+    _print_report(experiment.evaluated(config, folder, _STEP.value))
 
 
 def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
@@ -163,6 +163,13 @@ def _workdir() -> pathlib.Path:
 def _newest_pictures(folder: pathlib.Path) -> list[pathlib.Path]:
     pictures = (sorted((folder / kind).glob("*.png")) for kind in ("samples", "reconstructions"))
     return [found[-1] for found in pictures if found]
+
+
+def _print_report(paths: list[pathlib.Path]) -> None:
+    """Prints paths, the last of which is the run's page, and the page's address for a browser."""
+    _print_paths(paths)
+    if distributed.is_first():
+        print(f"the report in a browser: {paths[-1].resolve().as_uri()}", flush=True)
 
 
 def _print_paths(paths: list[pathlib.Path]) -> None:

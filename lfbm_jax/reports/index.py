@@ -160,6 +160,14 @@ def _section(report: Report) -> list[str]:
     ]
 
 
+def table(report: Report, ours: str = "ours") -> list[str]:
+    """The figures of a report as a Markdown table; `ours` is the name of the column of values."""
+    found = _rows(report)
+    columns = 4 if any(row.paper for row in found) else 3
+    cells = [[row.name, row.words, row.ours, row.paper][:columns] for row in found]
+    return markdown.table(["figure", "meaning", ours, "paper"][:columns], cells)
+
+
 def _rows(report: Report) -> list[Row]:
     """The figures of a report; those that only the paper has come last."""
     figures, paper = report["figures"], report.get("paper") or {}
@@ -177,11 +185,7 @@ def _markdown(title: str, reports: list[Report], warnings: list[str]) -> str:
     lines = [f"# {title}", "", *(f"{warning}\n" for warning in warnings)]
     for report in reports:
         lines += [f"## {report['task']}, step {report['step']}", ""]
-        found = _rows(report)
-        columns = 4 if any(row.paper for row in found) else 3
-        cells = [[row.name, row.words, row.ours, row.paper][:columns] for row in found]
-        header = ["figure", "meaning", "ours", "paper"][:columns]
-        lines += [*markdown.table(header, cells), ""]
+        lines += [*table(report), ""]
         lines += [f"![{name}]({name})" for name in report["setup"].get("pictures", ())] + [""]
         setup = {k: v for k, v in report["setup"].items() if k != "pictures"}
         lines += ["Setting: " + ", ".join(f"{k} {v}" for k, v in setup.items()), ""]

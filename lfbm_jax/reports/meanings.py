@@ -133,7 +133,7 @@ FIGURES = {
     "parameters": Meaning("parameters of all networks"),
     "time/milliseconds_to_sample": Meaning("time to draw as many samples as a batch has", "ms"),
     "time/milliseconds_to_infer": Meaning("time to infer z of a training batch", "ms"),
-    "time/minutes_an_epoch": Meaning("time of an epoch of training", "minutes", "lower"),
+    "time/minutes_per_epoch": Meaning("time of an epoch of training", "minutes", "lower"),
 }
 
 # Figures whose names go on, with how they were measured or with a number of steps.

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from lfbm_jax.reports import markdown
-from lfbm_jax.reports.page import figure_rows
+from lfbm_jax.reports import index, markdown
 from lfbm_jax.runs.exported import AVERAGE
 from lfbm_jax.runs.recorded import Run
 from lfbm_jax.runs.workdir import flat
@@ -97,8 +96,7 @@ def _figures(run: Run, step: int, kind: str) -> list[str]:
     for name, report in run.reports.items():
         if name.endswith("_averaged") != (kind == AVERAGE) or report["step"] != step:
             continue
-        rows = figure_rows(report["figures"], report["paper"])
         setup = {key: value for key, value in report["setup"].items() if key != "pictures"}
-        lines += [f"### {name}", "", *markdown.table(("figure", "this model", "paper"), rows), ""]
+        lines += [f"### {name}", "", *index.table(report, "this model"), ""]
         lines += ["Setting: " + ", ".join(f"{key} {value}" for key, value in setup.items()), ""]
     return lines or ["No report was written for these parameters.", ""]

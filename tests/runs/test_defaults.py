@@ -78,6 +78,7 @@ TASKS = {
         "num_completions": 10,
         "mask": "center_box",
     },
+    "interpolate": {"num_images": 10, "num_steps": 12},
     "reconstruct": {"num_images": 0, "batch_size": 100},
     "recover": {"num_images": 1000, "batch_size": 100},
 }

@@ -126,7 +126,8 @@ def test_the_card_is_of_the_exported_parameters(run, shared):
     found = yaml.safe_load(header)
     assert found["library_name"] == "lfbm_jax" and "jax" in found["tags"]
     assert "license" not in found and "datasets" not in found
-    assert "| mse | 0.222 | - |" in body and "0.111" not in body
+    assert "| figure | meaning | this model |" in body
+    assert "1 | 0.222 |" in body and "0.111" not in body
     assert "moving average" in body and "training iterations: 7" in body
     assert "split test" in body and "versions" in body, "the setting of the figures"
     program = re.search(r"```python\n(.*?)```", body, re.DOTALL)[1]
