@@ -19,7 +19,6 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 64rem; p
 h1 { font-size: 1.6rem; margin: .5rem 0 .25rem; }
 h2 { border-top: 1px solid var(--line); font-size: 1.25rem; margin: 2rem 0 .75rem;
      padding-top: 1rem; }
-h3 { font-size: 1.05rem; margin: 1.5rem 0 .5rem; }
 .lead, small, summary { color: var(--faint); }
 .warning { color: var(--warn); }
 small { display: block; }
@@ -54,9 +53,9 @@ def document(title: str, body: Iterable[str]) -> str:
     )
 
 
-def heading(text: str, level: int = 2) -> str:
-    """A heading of a section, or with level 3 of a part of one."""
-    return f"<h{level}>{html.escape(text)}</h{level}>"
+def heading(text: str) -> str:
+    """The heading of a section."""
+    return f"<h2>{html.escape(text)}</h2>"
 
 
 def paragraph(text: str, kind: str = "lead") -> str:
