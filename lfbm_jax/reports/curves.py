@@ -12,7 +12,7 @@ import numpy as np
 from lfbm_jax.reports.meanings import OF_INFERENCE
 
 INK = "#010203"  # Stands for the page's own text colour, whichever the reader prefers.
-COLOURS = ("#3b8ed0", "#e0812f", "#3aa76d", "#c15cc9")
+COLOURS = ("#3b8ed0", "#e0812f", "#3aa76d", "#c15cc9", "#c9a227")
 SIZE = (4.6, 2.4)  # In inches of 72 points: about the width of a phone.
 POINTS = 400  # Longer curves are drawn as means over neighbouring readings.
 WIDE_RANGE = 30  # From this ratio of the largest to the smallest value on, the axis is logarithmic.
@@ -42,6 +42,7 @@ class Series(NamedTuple):
     values: list[float]
 
 
+OF_OBJECTIVES = ("energy", "statistic", "discriminator")  # networks of objectives
 INFERRED = "sample/inferred_log_p_z"  # Derived in `read`.
 CHARTS = (
     Chart("Mean squared error of reconstructions, training images", {"train/mse": "MSE"}),
@@ -73,6 +74,7 @@ CHARTS = (
             "train/grad_norm_prior": "prior (alpha)",
             "train/grad_norm_generator": "generator (beta)",
             "train/grad_norm_inference": "inference (phi)",
+            **{f"train/grad_norm_{name}": name for name in OF_OBJECTIVES},
         },
     ),
     Chart(
@@ -81,6 +83,7 @@ CHARTS = (
             "train/learning_rate_prior": "prior",
             "train/learning_rate_generator": "generator",
             "train/learning_rate_inference": "inference",
+            **{f"train/learning_rate_{name}": name for name in OF_OBJECTIVES},
         },
     ),
     Chart("Squared MMD between inferred and sampled z", {"prior_fit/mmd": "MMD²"}),
@@ -88,10 +91,19 @@ CHARTS = (
     Chart("Half the squared length of z (RAE)", {"train/loss_latent": "loss"}),
     Chart("Regulariser of the generator (RAE)", {"train/loss_regularizer": "loss"}),
     *(
-        Chart(each.words.capitalize(), {f"train/{name}": name})
+        Chart(each.words[0].upper() + each.words[1:], {f"train/{name}": name})
         for name, each in OF_INFERENCE.items()
-        if name in ("step_size", "log_q", "deviation")
+        if name not in ("norm_z", "grad_norm_log_prior", "grad_norm_log_likelihood")
     ),
+    Chart(
+        "Energy of images",
+        {"train/energy": "training images", "train/energy_of_samples": "samples"},
+    ),
+    Chart("Loss of the energy", {"train/loss_energy": "loss"}),
+    Chart("Slope of the energy in the image, norm", {"train/energy_slope": "norm"}),
+    Chart("Information between z and image, lower bound", {"train/information": "bound"}),
+    Chart("Loss of the encoder", {"train/loss_encoder": "loss"}),
+    Chart("Loss of the discriminator", {"train/loss_discriminator": "loss"}),
     Chart("Images per second", {"time/images_per_second": "images per second"}),
 )
 # The first two are the horizontal axis; the others are drawn in another form.

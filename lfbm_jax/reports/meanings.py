@@ -44,6 +44,8 @@ OF_INFERENCE = {
     "step_size": Meaning("step size that the search of SRI found"),
     "log_q": Meaning("log q(z given x) of the inferred z", "nats"),
     "deviation": Meaning("standard deviation of q(z given x)"),
+    "loss_inference": Meaning("-log q(z given x) at the end of the chain", "nats"),
+    "chain_distance": Meaning("distance from the start of the chain to its end"),
 }
 
 FIGURES = {

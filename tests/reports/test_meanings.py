@@ -10,7 +10,7 @@ from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives.base import Keys
 from lfbm_jax.reports import curves, meanings, numbers
 from lfbm_jax.runs import build, experiment
-from tests.builders import build_part, modules
+from tests.builders import build_part, model_with_objective, modules
 from tests.builders import experiment as config_of
 from tests.linear_gaussian import linear_model
 
@@ -72,8 +72,7 @@ def test_every_diagnostic_of_inference_has_a_meaning_and_a_chart(name):
 
 @pytest.mark.parametrize("name", modules("objective"))
 def test_every_metric_of_an_objective_has_a_chart(name):
-    model = build.model(config_of("digits", "rae,smoke" if name == "rae" else "vae,smoke"))
-    assert type(model.objective) is build.part_class("objective", name)
+    model = model_with_objective(name)
 
     def losses(key, image):
         prepared = model.prepare(model.init(key))
