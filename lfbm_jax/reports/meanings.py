@@ -31,6 +31,7 @@ TASKS = {
     "classify": "Samples seen by a classifier",
     "prior_fit": "Fit of the prior",
     "posterior_gap": "Distance of the chain from the posterior",
+    "mixing": "Long chains compared with each other",
     "benchmark": "Speed of a training step",
     "costs": "Sizes and times",
 }
@@ -41,12 +42,15 @@ OF_INFERENCE = {
     "grad_norm_log_likelihood": Meaning(
         "length of the gradient of log p(x given z) at the end of the chain"
     ),
-    "step_size": Meaning("step size that the search of SRI found"),
+    "step_size": Meaning("step size that was found by adaptation"),
     "log_q": Meaning("log q(z given x) of the inferred z", "nats"),
     "deviation": Meaning("standard deviation of q(z given x)"),
     "loss_inference": Meaning("-log q(z given x) at the end of the chain", "nats"),
     "chain_distance": Meaning("distance from the start of the chain to its end"),
+    "acceptance": Meaning("acceptance rate of the chain"),
+    "energy_error": Meaning("squared error of the energy per dimension, of every step"),
 }
+KERNELS = ("mala", "hmc", "nuts", "mclmc")
 
 FIGURES = {
     "num_images": Meaning("images measured"),
@@ -131,6 +135,19 @@ FIGURES = {
     "annealing_effective_share": Meaning(
         "effective share of the annealed chains; near 1, log p(x) is reliable", "", "near 1"
     ),
+    # mixing
+    **{
+        f"{kernel}_{name}": meaning._replace(words=f"{kernel.upper()}: {meaning.words}")
+        for kernel in KERNELS
+        for name, meaning in {
+            "acceptance": OF_INFERENCE["acceptance"],
+            "energy_error": OF_INFERENCE["energy_error"],
+            "ess_share": Meaning("effective sample size per draw", better="higher"),
+            "rhat": Meaning("R-hat; chains that agree have less than 1.01", better="near 1"),
+            "log_joint": Meaning("mean log p(x, z) of the draws", "nats"),
+        }.items()
+    },
+    "inference_log_joint": Meaning("mean log p(x, z) of z inferred as in training", "nats"),
     # costs
     "parameters": Meaning("parameters of all networks"),
     "time/milliseconds_to_sample": Meaning("time to draw as many samples as a batch has", "ms"),
