@@ -45,7 +45,7 @@ OF_INFERENCE = {
     "step_size": Meaning("step size that was found by adaptation"),
     "log_q": Meaning("log q(z given x) of the inferred z", "nats"),
     "deviation": Meaning("standard deviation of q(z given x)"),
-    "loss_inference": Meaning("-log q(z given x) at the end of the chain", "nats"),
+    "loss_inference": Meaning("loss of the network that learns from the ends of chains"),
     "chain_distance": Meaning("distance from the start of the chain to its end"),
     "acceptance": Meaning("acceptance rate of the chain"),
     "energy_error": Meaning("squared error of the energy per dimension, of every step"),
