@@ -28,7 +28,9 @@ class Misfit(UserError):
 
 def summary(misfits: Mapping[str, Misfit]) -> str:
     """Groups misfits by remedy and kind, each kind with its count and the name of an example."""
-    remedies = collections.defaultdict(lambda: collections.defaultdict(list))
+    remedies: dict[str, dict[str, list[tuple[str, str]]]] = collections.defaultdict(
+        lambda: collections.defaultdict(list)
+    )
     for name, misfit in misfits.items():
         remedies[misfit.remedy][misfit.kind].append((name, misfit.detail))
     parts = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
     from lfbm_jax.generators.base import Generator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Arrays in nested containers, whose layout is known to the part that made them.
 Tree = Any
+# An array on a device or in host memory.
+Array = jax.Array | np.ndarray
 # The groups of parameters that every model has.
 GROUPS = ("prior", "generator", "inference")
 
@@ -57,7 +60,8 @@ class Parameters(NamedTuple):
     def of_groups(cls, groups: Mapping[str, Tree]) -> "Parameters":
         """Parameters made of these groups, by name."""
         psi = {name: group for name, group in groups.items() if name not in GROUPS}
-        return cls(*(groups[name] for name in GROUPS), psi or None)
+        alpha, beta, phi = (groups[name] for name in GROUPS)
+        return cls(alpha, beta, phi, psi or None)
 
     def groups(self) -> dict[str, Tree]:
         """The groups with their own optimizers, by name: `GROUPS` and each network of psi."""
@@ -75,11 +79,11 @@ class Example(NamedTuple):
         start: where its Langevin chain starts, [d]; None if the start is to be drawn.
     """
 
-    image: jax.Array
-    index: jax.Array
-    weight: jax.Array
-    mask: jax.Array | None = None
-    start: jax.Array | None = None
+    image: Array
+    index: Array  # type: ignore[assignment]  # tuple.index, which nobody calls
+    weight: Array
+    mask: Array | None = None
+    start: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Model:
         return self.prior.log_prob(prepared.alpha, z)
 
     def log_p_x_given_z(
-        self, prepared: Parameters, x: jax.Array, z: jax.Array, mask: jax.Array | None = None
+        self, prepared: Parameters, x: Array, z: jax.Array, mask: Array | None = None
     ) -> jax.Array:
         """log N(x; g_beta(z), sigma^2 I) in nats, summed over the visible entries of x [H, W, C].
 
@@ -150,16 +154,16 @@ class Model:
     def log_p_x_given_mean(
         self,
         prepared: Parameters,
-        x: jax.Array,
+        x: Array,
         mean: jax.Array,
-        mask: jax.Array | None = None,
+        mask: Array | None = None,
     ) -> jax.Array:
         """The same, given the mean image g_beta(z), [H, W, C]."""
         log_prob = jax.scipy.stats.norm.logpdf(x, mean, self.sigma_of(prepared))
         return jnp.sum(log_prob if mask is None else log_prob * mask)
 
     def log_joint(
-        self, prepared: Parameters, x: jax.Array, mask: jax.Array | None = None
+        self, prepared: Parameters, x: Array, mask: Array | None = None
     ) -> "LogJoint":
         """The function z -> (log p(z), log p(x|z)) whose sum inference climbs."""
 

@@ -64,7 +64,7 @@ def on_every_device(
     )
 
 
-def compile_ahead(mapped: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+def compile_ahead(mapped: Any, *arguments: Any) -> Callable[..., Any]:
     """Compiles a function of `on_every_device` for these arguments before its first call.
 
     With several processes it is still compiled at its first call, because a function that `pmap`

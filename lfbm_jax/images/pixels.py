@@ -1,13 +1,14 @@
 """Converts between stored images (uint8) and images as the model sees them (x in [-1, 1])."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+
+from lfbm_jax.model import Array
 
 HALF_RANGE = 127.5  # uint8 values per unit of x
 
 
-def to_unit_range(image: jax.Array) -> jax.Array:
+def to_unit_range(image: Array) -> Array:
     """Converts a uint8 image, or one already in [-1, 1], to floating x in [-1, 1]."""
     x = image.astype(float)
     return x / HALF_RANGE - 1 if image.dtype == jnp.uint8 else x
@@ -23,6 +24,6 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
     return np.round((np.clip(x, -1, 1) + 1) * HALF_RANGE).astype(np.uint8)
 
 
-def occlude(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def occlude(x: Array, mask: Array | None) -> Array:
     """Sets the invisible pixels of x in [-1, 1] to grey (0), so that nothing can use them."""
     return x if mask is None else x * mask

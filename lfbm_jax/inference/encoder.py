@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import convolutions
-from lfbm_jax.model import Example
+from lfbm_jax.model import Array, Example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Inference(base.Inference):
         key: jax.Array,
         example: Example,
         log_joint: LogJoint,
-        start: jax.Array | None = None,
+        start: Array | None = None,
     ) -> Posterior:
         """Draws z for one example; see the base class.
 
@@ -59,9 +59,11 @@ class Inference(base.Inference):
         mean, log_deviation = self.moments(phi, example.image)
         return self._draw(key, mean, log_deviation)
 
-    def moments(self, phi: dict, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def moments(self, phi: dict, image: Array) -> tuple[jax.Array, jax.Array]:
         """Returns mu_phi(x) and log sigma_phi(x), [d] each, of an image x in [-1, 1], [H, W, C]."""
-        return jnp.split(self._network().apply({"params": phi["encoder"]}, image), 2)
+        moments: Any = self._network().apply({"params": phi["encoder"]}, image)
+        mean, log_deviation = jnp.split(moments, 2)
+        return mean, log_deviation
 
     @property
     def is_deterministic_network(self) -> bool:

@@ -105,4 +105,5 @@ class Reverse(distrax.Bijector):
 
 
 def _halves(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.split(vector, [vector.shape[0] // 2])
+    first, second = jnp.split(vector, [vector.shape[0] // 2])
+    return first, second

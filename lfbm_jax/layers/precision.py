@@ -9,7 +9,7 @@ product inherit it. Custom derivative rules are traced later, so `of_networks` m
 the code that differentiates a network.
 """
 
-import contextlib
+from typing import Any
 
 import jax
 import ml_collections
@@ -21,6 +21,6 @@ PRECISIONS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16"
 full = jax.default_matmul_precision(PRECISIONS["float32"])
 
 
-def of_networks(config: ml_collections.ConfigDict) -> contextlib.AbstractContextManager:
+def of_networks(config: ml_collections.ConfigDict) -> Any:
     """A context manager or decorator that sets the config's precision for its networks."""
     return jax.default_matmul_precision(PRECISIONS[config.precision])

@@ -84,7 +84,8 @@ def _iteration(
     batch: Example,
 ) -> tuple[TrainState, Metrics]:
     """Runs one iteration on one device's share of a batch: the objective's updates in turn."""
-    begin, metrics = 0, {}
+    begin = 0
+    metrics: Metrics = {}
     for update in _updates(config, model.objective):
         take = functools.partial(_take, config, model, steps_per_epoch, batch, update)
         state, found = _repeated(take, begin, update.times, state)

@@ -83,6 +83,7 @@ class Objective(Part, abc.ABC):
         The names appear in the metrics. They must not be "prior", "generator" or "inference".
         """
         del key
+        return None
 
     @property
     def updates(self) -> tuple[Update, ...]:
@@ -111,6 +112,7 @@ class Objective(Part, abc.ABC):
     def weight_penalty(self, beta: Tree) -> jax.Array | None:
         """A loss term that depends on the generator's parameters only, []; None for no term."""
         del beta
+        return None
 
     def score(self, model: Model, prepared: Parameters, example: Example) -> jax.Array | None:
         """The method's own score of an image in [-1, 1], [], low for anomalies (section 4.4).
@@ -118,3 +120,4 @@ class Objective(Part, abc.ABC):
         None, the default, stands for log p(x, z) at the inferred z.
         """
         del model, prepared, example
+        return None

@@ -1,6 +1,7 @@
 """The objective of every model in Table 1: Eq. 6 and 7, and the negative of Eq. 24."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ class Objective(base.Objective):
         log_p_x_given_z = model.log_p_x_given_mean(prepared, x, image, mask)
         prior_loss = model.prior.loss(prepared.alpha, keys.loss, z)
         negative_bound = -log_p_x_given_z + prior_loss + posterior.log_q
-        metrics = {
+        metrics: dict[str, Any] = {
             "loss_generator": -log_p_x_given_z,
             "loss_prior": prior_loss,
             "log_joint": model.log_p_z(frozen, z) + log_p_x_given_z,

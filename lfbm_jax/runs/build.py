@@ -44,20 +44,21 @@ def model(config: ml_collections.ConfigDict) -> Model:
         "dtype": jnp.bfloat16 if config.precision == "bfloat16" else None,
     }
     prior = part(config, "prior", **context)
+    masked_inference = part(config, "masked_inference", **context)
     seen = context | {"latent_dim": prior.generator_dim}
     built = Model(
         prior=prior,
         generator=part(config, "generator", **seen),
         inference=part(config, "inference", **context),
         eval_inference=part(config, "eval_inference", **context),
-        masked_inference=part(config, "masked_inference", **context),
+        masked_inference=masked_inference,
         objective=part(config, "objective", **context),
         sigma=float(config.model.sigma),
         learned_sigma=config.model.learned_sigma,
     )
     built.objective.check(built)
     _check_evaluation(built)
-    if not built.masked_inference.takes_masks:
+    if not masked_inference.takes_masks:
         raise UserError(
             f"masked_inference.name={config.masked_inference.name!r}: cannot infer from part of an"
             " image; use langevin"

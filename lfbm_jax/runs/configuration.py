@@ -115,7 +115,7 @@ def finish(
         UserError: a variant is unknown, is given twice, or chooses what another one chose.
     """
     config.masked_inference = config.eval_inference.to_dict()
-    known = {"mask": _mask} | (own or {}) | {"smoke": _smoke}
+    known = {"mask": _mask} | dict(own or {}) | {"smoke": _smoke}
     values: dict[str, str] = {}
     for variant in filter(None, variants.split(",")):
         name, _, value = variant.partition("=")
@@ -198,7 +198,7 @@ def _smoke(config: ml_collections.ConfigDict, _: str) -> None:
     config.data.source = "synthetic"
     config.data.test_fraction = 0.25
     for section in build.SECTIONS:
-        part = build.part_class(section, config[section].name)
+        part: Any = build.part_class(section, config[section].name)
         config[section] = part.smoke_settings(config[section].to_dict())
     config.train.update(
         {

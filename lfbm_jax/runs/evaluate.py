@@ -22,7 +22,8 @@ def evaluate(
     config = trained.config
     papers = functools.partial(comparable.figures, plain(config))
     trained = fitting.fitted(trained, data)
-    figures, paths = {}, []
+    figures: dict[str, float] = {}
+    paths: list[pathlib.Path] = []
     for name in config.tasks:
         task = build.task(name)
         for averaged in (False, True):

@@ -25,7 +25,7 @@ def fit(trained: TrainedModel, data: Cache) -> TrainedModel:
     return trained.with_parameters(
         _with_fitted_prior(trained, data),
         trained.step,
-        average and _with_fitted_prior(average, data),
+        _with_fitted_prior(average, data) if average else None,
     )
 
 

@@ -215,7 +215,7 @@ def given(data: str, name: str) -> dict[str, Any]:
         rates["learning_rate"] = own.rate
     published = {"LFBM-VAE": own.amortised, "LEBM": own.lebm}.get(name, {})
     left_out = _not_given(own, name, inference, published)
-    return _without(config, left_out) | published
+    return _without(config, left_out) | dict(published)
 
 
 def _not_given(
@@ -236,7 +236,7 @@ def _prior(own: Experiment, name: str) -> dict[str, Any]:
     settings = build.defaults("prior", name)
     if name == "glow":
         settings |= dict(zip(("num_steps", "hidden_width"), own.flow, strict=True))
-    return settings | (own.energy if name == "energy" else {})
+    return settings | dict(own.energy if name == "energy" else {})
 
 
 def _inference(own: Experiment, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

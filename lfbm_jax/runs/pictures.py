@@ -14,7 +14,7 @@ RECONSTRUCTIONS = 20
 
 def draw(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> dict[str, float]:
     """Writes pictures and returns figures to log. An unfitted prior is not sampled."""
-    figures = {}
+    figures: dict[str, float] = {}
     if trained.prior_is_fitted:
         figures["sample/log_p_z"] = _draw_samples(trained, writer)
         figures |= _monitor(trained, data)

@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
         If an FID was not measured as in the paper, its own name follows.
         """
-        values = {}
+        values: dict[str, dict[int, float]] = {}
         for run in self.cells.get(column, []):
             for name, value in _named(run, task, figure).items():
                 values.setdefault(name, {}).setdefault(run.config["seed"], value)

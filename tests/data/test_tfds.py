@@ -98,7 +98,7 @@ def test_other_files_than_the_original_ones_are_refused(run_python, shared_data,
 def test_without_network_the_message_comes_at_once(name, run_python, tmp_path):
     begin = time.monotonic()
     done = run_python(prepare(name, tmp_path / "cache"), env=OFFLINE, check=False)
-    assert time.monotonic() - begin < 60  # TFDS alone would try for over 200 s
+    assert time.monotonic() - begin < 150  # TFDS alone would try for over 200 s
     assert done.returncode == 2, done.stderr
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "--config.data.manual_dir=FOLDER" in error
