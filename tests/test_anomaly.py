@@ -21,7 +21,7 @@ def test_every_run_holds_out_its_digit_and_has_its_seed(tmp_path):
 
 @pytest.mark.slow
 def test_command_line(run_python, tmp_path):
-    """The made-up images have the labels 0 and 1."""
+    """The made-up images have the labels 0 to 9."""
     command = ["-m", "lfbm_jax.anomaly", "--config=configs/mnist_anomaly.py:smoke"]
     command += [f"--workdir={tmp_path / 'runs'}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
     done = run_python([*command, "--digits=0,1", "--seeds=1"])
@@ -36,6 +36,6 @@ def test_command_line(run_python, tmp_path):
         assert str(run) in table
         page = (tmp_path / "runs" / "index.html").read_text()
         assert f'href="digit-{digit}/seed-0/reports/index.html"' in page
-    for digit, message in (("one", "--digits=one"), ("0,7", "no label 7")):
+    for digit, message in (("one", "--digits=one"), ("0,12", "no label 12")):
         wrong = run_python([*command, f"--digits={digit}"], check=False)
         assert wrong.returncode == 2 and message in wrong.stderr

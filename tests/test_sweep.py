@@ -117,7 +117,7 @@ def test_a_killed_sweep_resumes(signum, jobs, command, python_environment, repo,
     assert f'href="{first.name}/reports/index.html"' in (sweep / "index.html").read_text()
 
 
-def wait_for(path, seconds=300):
+def wait_for(path, seconds=1200):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not appear"

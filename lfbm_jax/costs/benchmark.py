@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
-from tqdm import tqdm
 
 from lfbm_jax.costs import peers, turns
+from lfbm_jax.files import terminal
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
         workers = [own, *others.values()]
         for worker in workers:
             worker.calibrate()
-        for _ in tqdm(range(turns_per_process), desc="measuring", unit="turn", leave=False):
+        for _ in terminal.bar(range(turns_per_process), desc="measuring", unit="turn", leave=False):
             for worker in workers:
                 worker.take_turn()
         # Last, because it compiles and times the parts, which belongs to no turn.

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.files import atomic
+from lfbm_jax.files import atomic, terminal
 
 # Increase it when the meaning of the content changes: caches of older formats stay, unused.
 FORMAT = 2
@@ -285,8 +284,14 @@ def _fingerprint(data: Any, files: Iterable[Path]) -> dict[str, Any]:
 
 def _write(directory: Path, data: Any, fingerprint: dict[str, Any], reading: Reading) -> None:
     shape = (data.image_size, data.image_size, data.channels)
-    progress = tqdm(reading.examples, desc=f"preparing {data.name or data.source}", unit=" images",
-                    total=reading.total, disable=None, delay=2)
+    progress = terminal.bar(
+        reading.examples,
+        desc=f"preparing {data.name or data.source}",
+        unit=" images",
+        total=reading.total,
+        disable=None,
+        delay=2,
+    )
     keys = []
 
     def images() -> Iterator[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tqdm import tqdm
+from lfbm_jax.files import terminal
 
 
 def chunks(count: int, size: int, what: str = "") -> Iterator[slice]:
@@ -13,7 +13,7 @@ def chunks(count: int, size: int, what: str = "") -> Iterator[slice]:
         size: images per chunk; the last chunk may hold fewer.
         what: the text of a progress bar, such as "scoring"; "" for no bar.
     """
-    with tqdm(
+    with terminal.bar(
         total=count, desc=what, unit="image", delay=3, leave=False, disable=not what
     ) as bar:
         for begin in range(0, count, size):

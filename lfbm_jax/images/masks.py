@@ -17,10 +17,9 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.files import atomic
+from lfbm_jax.files import atomic, terminal
 
 # Keeps these random numbers apart from those of an epoch's order, whose key is (seed, epoch).
 STREAM = 1
@@ -38,7 +37,7 @@ class Mask:
 
     def __call__(self, seed: int, index: np.ndarray) -> np.ndarray:
         """Returns the masks, uint8 [N, H, W, 1], of the images with these indices [N]."""
-        index = tqdm(index, desc="masks", unit="image", delay=3, leave=False)
+        index = terminal.bar(index, desc="masks", unit="image", delay=3, leave=False)
         hidden = [self.draw(np.random.default_rng((seed, i, STREAM))) for i in index]
         return (~np.stack(hidden)[..., None]).astype(np.uint8)
 

@@ -21,9 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from tqdm import tqdm
 
-from lfbm_jax.files import atomic
+from lfbm_jax.files import atomic, terminal
 from lfbm_jax.images.cache import Cache, Split, blaming_cache_dir
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.metrics.features import Extractor
@@ -147,7 +146,7 @@ def _train(network: Network, split: Split, num_epochs: int) -> Any:
         change, moments = optimizer.update(gradient, moments)
         return optax.apply_updates(parameters, change), moments, value
 
-    with tqdm(total=num_epochs * steps, desc="training the classifier", unit="step",
+    with terminal.bar(total=num_epochs * steps, desc="training the classifier", unit="step",
               delay=3, leave=False) as bar:
         for epoch in range(num_epochs):
             order = np.random.default_rng((SEED, epoch)).permutation(len(split.images))

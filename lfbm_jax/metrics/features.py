@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from lfbm_jax.devices import sharding
-from lfbm_jax.files import atomic
+from lfbm_jax.files import atomic, terminal
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import to_uint8, to_unit_range
 from lfbm_jax.metrics.frechet import Gaussian, Moments
@@ -81,7 +80,7 @@ class Summary(NamedTuple):
         """Summarises `total` images, given in pieces [N, H, W, C]."""
         moments, kept, seen = Moments(extractor.size), [], 0
         every = -(-total // KEPT)
-        with tqdm(total=total, desc="features", unit="image", delay=3, leave=False) as bar:
+        with terminal.bar(total=total, desc="features", unit="image", delay=3, leave=False) as bar:
             for piece in pieces:
                 for features in extractor(piece):
                     moments.add(features)

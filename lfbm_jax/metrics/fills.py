@@ -6,8 +6,8 @@ Masks are 1 where a pixel is visible; x is in [-1, 1].
 from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
+from lfbm_jax.files import terminal
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
 
@@ -140,5 +140,5 @@ def _median(x: np.ndarray, visible: np.ndarray) -> np.ndarray:
 
 def _image_by_image(fill: Callable, x: np.ndarray, masks: np.ndarray, what: str) -> np.ndarray:
     pairs = zip(x, masks[..., 0] > 0, strict=True)
-    bar = tqdm(pairs, total=len(x), desc=what, unit="image", delay=3, leave=False)
+    bar = terminal.bar(pairs, total=len(x), desc=what, unit="image", delay=3, leave=False)
     return np.stack([fill(*pair) for pair in bar])

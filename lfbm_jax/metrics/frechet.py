@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from lfbm_jax.files import terminal
 from lfbm_jax.images.chunks import chunks
 
 KERNEL_SUBSETS = 100
@@ -94,7 +94,8 @@ def kernel_distance(
         return (a @ b.T / a.shape[1] + 1) ** 3
 
     estimates = []
-    for _ in tqdm(range(subsets), desc="kernel distance", unit="subset", delay=3, leave=False):
+    rounds = range(subsets)
+    for _ in terminal.bar(rounds, desc="kernel distance", unit="subset", delay=3, leave=False):
         a, b = (features[random.permutation(len(features))[:size]] for features in (one, other))
         estimates.append(squared_mmd(a, b, kernel))
     return float(np.mean(estimates)), float(np.std(estimates))

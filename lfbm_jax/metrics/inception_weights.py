@@ -9,10 +9,9 @@ import urllib.request
 from typing import NamedTuple
 
 import ml_collections
-from tqdm import tqdm
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.files import atomic, pytorch_file
+from lfbm_jax.files import atomic, pytorch_file, terminal
 from lfbm_jax.images.cache import blaming_cache_dir, cache_root, folder
 from lfbm_jax.metrics import inception
 from lfbm_jax.metrics.features import Extractor
@@ -107,7 +106,7 @@ def _download(path: pathlib.Path) -> None:
 def _fetch(path: pathlib.Path) -> None:
     with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer, open(path, "wb") as file:
         total = int(answer.headers.get("Content-Length", 0)) or None
-        with tqdm(total=total, desc=f"fetching {FILE}", unit="B", unit_scale=True) as bar:
+        with terminal.bar(total=total, desc=f"fetching {FILE}", unit="B", unit_scale=True) as bar:
             while block := answer.read(BLOCK):
                 file.write(block)
                 bar.update(len(block))

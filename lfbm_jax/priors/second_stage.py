@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from lfbm_jax.errors import check_at_least_one, check_positive
+from lfbm_jax.files import terminal
 from lfbm_jax.priors import base
 
 
@@ -92,7 +92,8 @@ class Prior(base.Prior):
 
         random = np.random.default_rng(seed)
         dtype = parameters["log_gamma"].dtype
-        for number in tqdm(range(self.num_epochs), desc="second stage", unit="epoch", delay=3):
+        epochs = range(self.num_epochs)
+        for number in terminal.bar(epochs, desc="second stage", unit="epoch", delay=3):
             z = random.permutation(draw(number)).astype(dtype)
             size = min(self.batch_size, len(z))
             batches = z[: len(z) // size * size].reshape(-1, size, self.latent_dim)

@@ -10,12 +10,14 @@ import ml_collections
 from absl import app, flags
 
 from lfbm_jax.errors import Interrupted, UserError
+from lfbm_jax.files import terminal
 from lfbm_jax.images.cache import default_root
 from lfbm_jax.layers import precision
 from lfbm_jax.runs import config_files, configuration, logs
 
 USAGE_ERROR = 2
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+QUIET = flags.DEFINE_bool("quiet", False, "show only results, warnings and errors")
 XLA_FLAGS = os.environ.get("XLA_FLAGS", "")  # the user's, before `begin` adds to them
 
 
@@ -82,6 +84,8 @@ def run(
     """
 
     def begin_and_run(words: Sequence[str]) -> None:
+        if QUIET.value:
+            terminal.be_quiet()
         with logs.collected():
             found = None if config is None else _read(config)
             begin(found)

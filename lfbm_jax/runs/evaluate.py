@@ -3,6 +3,7 @@
 import functools
 import pathlib
 
+from lfbm_jax.files import terminal
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.reports import index, report
 from lfbm_jax.runs import build, comparable, fitting
@@ -30,7 +31,7 @@ def evaluate(
             model = trained.averaged if averaged else trained
             if model is None:
                 continue
-            print(f"task {name}{', averaged parameters' if averaged else ''} ...", flush=True)
+            terminal.note(f"task {name}{', averaged parameters' if averaged else ''} ...")
             writer = report.ReportWriter(workdir, name, model.step, config, averaged, papers)
             found = task.run(model, data, config, writer)
             path = writer.write(found)

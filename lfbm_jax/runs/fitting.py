@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 
+from lfbm_jax.files import terminal
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.model import Parameters
@@ -20,7 +21,7 @@ def fitted(trained: TrainedModel, data: Cache) -> TrainedModel:
 
 def fit(trained: TrainedModel, data: Cache) -> TrainedModel:
     """The model with its prior fitted. Averaged parameters get a prior fitted to their own z."""
-    print("fitting the prior to latent vectors of all training images ...", flush=True)
+    terminal.note("fitting the prior to latent vectors of all training images ...")
     average = trained.averaged
     return trained.with_parameters(
         _with_fitted_prior(trained, data),

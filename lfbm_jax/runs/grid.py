@@ -20,10 +20,10 @@ from typing import NamedTuple
 import jax
 import ml_collections
 from absl import flags
-from tqdm import tqdm
 
 from lfbm_jax.data import prepare
 from lfbm_jax.errors import Interrupted, UserError
+from lfbm_jax.files import terminal
 from lfbm_jax.runs import build, cli, configuration, experiment, given
 
 POLL_SECONDS = 0.2
@@ -112,7 +112,7 @@ def complete(
             print(shlex.join(run.command()))
         return
     for run in done_before:
-        print(f"already done: {run.folder}", flush=True)
+        terminal.note(f"already done: {run.folder}")
     failed = _carry_out(to_do, "train", jobs)
     done = [run for run in runs if run.figures() is not None]
     if with_costs:
@@ -165,7 +165,7 @@ def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
         return _in_processes(runs, mode, (DEVICES.value or [None] * jobs)[:jobs])
     failed = {}
     for number, run in enumerate(runs, start=1):
-        print(f"{mode} {run.name}, {number} of {len(runs)} ...", flush=True)
+        terminal.note(f"{mode} {run.name}, {number} of {len(runs)} ...")
         try:
             WORK[mode](run.config, run.folder)
         except Interrupted:
@@ -186,7 +186,7 @@ def _in_processes(runs: list[Run], mode: str, devices: list[str | None]) -> dict
     waiting, free, failed = runs[::-1], list(devices), {}
     running: dict[subprocess.Popen, tuple[Run, str | None]] = {}
     usual = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    bar = tqdm(total=len(runs), desc=mode, unit="run", dynamic_ncols=True)
+    bar = terminal.bar(total=len(runs), desc=mode, unit="run", dynamic_ncols=True)
     try:
         while waiting or running:
             while waiting and free:

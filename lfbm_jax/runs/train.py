@@ -9,12 +9,12 @@ from typing import NamedTuple
 import jax
 import ml_collections
 import numpy as np
-from tqdm import tqdm
 
 from lfbm_jax import learning
 from lfbm_jax.costs.describe import parameter_table
 from lfbm_jax.devices import distributed, sharding
 from lfbm_jax.errors import Interrupted
+from lfbm_jax.files import terminal
 from lfbm_jax.images import masks
 from lfbm_jax.images.batches import Batches
 from lfbm_jax.images.cache import Cache
@@ -22,7 +22,7 @@ from lfbm_jax.layers import precision
 from lfbm_jax.learning.health import Monitor
 from lfbm_jax.model import Model
 from lfbm_jax.reports import index
-from lfbm_jax.runs import fitting, pictures, signals
+from lfbm_jax.runs import compiling, fitting, pictures, signals
 from lfbm_jax.runs.checkpoints import Checkpoints
 from lfbm_jax.runs.profiling import Profile
 from lfbm_jax.runs.workdir import lock
@@ -61,13 +61,13 @@ def train(
         step = int(state.step)
         trained = TrainedModel(config, model, state.parameters, step, state.average)
         if step >= num_steps:
-            print(f"already trained: checkpoint of step {step} in {workdir}", flush=True)
+            terminal.note(f"already trained: checkpoint of step {step} in {workdir}")
             return trained
         if step:
-            print(f"resuming from step {step} in {workdir}", flush=True)
+            terminal.note(f"resuming from step {step} in {workdir}")
             checkpoints.set_aside_after(step)
         elif distributed.is_first():
-            print(parameter_table(model), flush=True)
+            terminal.note(parameter_table(model))
         with (
             contextlib.closing(checkpoints),
             contextlib.closing(MetricsWriter(workdir, step)) as writer,
@@ -125,7 +125,7 @@ class _Run:
         self._metrics: dict[str, np.ndarray] = {}
         self._figures: dict[str, float] = {}
         self._timer = _Timer(trained.step)
-        self._bar = tqdm(
+        self._bar = terminal.bar(
             total=num_steps, initial=trained.step, desc="training", unit="step", dynamic_ncols=True
         )
         settings = self._config.train
@@ -145,7 +145,8 @@ class _Run:
         update = learning.make_update(self._config, self._model, self._batches.steps_per_epoch)
         with self._bar, signals.collected() as received:
             examples = self._batches(self._step, per_call)
-            update = learning.compile_update(update, self._state, examples)
+            with compiling.announced(self._bar, self._config):
+                update = learning.compile_update(update, self._state, examples)
             while self._step < self._num_steps:
                 # Calls end at multiples of steps_per_call, whichever step they begin at.
                 end = min(self._num_steps, (self._step // per_call + 1) * per_call)

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from tqdm import tqdm
 
 from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
+from lfbm_jax.files import terminal
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.trained import arrays
@@ -289,7 +289,7 @@ class TrainedModel:
 
 def _progress(batches: Any, total: int, what: str) -> Any:
     """Yields the batches and shows a progress bar, which appears only if the work takes a while."""
-    with tqdm(total=total, desc=what, unit="image", delay=3, leave=False) as bar:
+    with terminal.bar(total=total, desc=what, unit="image", delay=3, leave=False) as bar:
         for batch in batches:
             yield batch
             bar.update(len(jax.tree.leaves(batch)[0]))

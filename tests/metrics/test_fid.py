@@ -171,13 +171,13 @@ def test_commands(run_python, tmp_path):
     printed = run_python([*command, "--mode=fid_stats"]).stdout.split()[-1]
     statistics = Summary.load(printed)
     assert statistics.gaussian.covariance.shape == (2048, 2048)
-    assert statistics.num_images == len(statistics.features) == 48
+    assert statistics.num_images == len(statistics.features) == 144
     run_python(command)
     report = json.loads((tmp_path / "run" / "reports" / "generate.json").read_text())
-    assert report["figures"]["fid_of_8_images_to_48_training_images_with_other_weights"] > 0
+    assert report["figures"]["fid_of_8_images_to_144_training_images_with_other_weights"] > 0
     assert "fid" not in report["figures"]
     assert report["setup"]["fid_num_images"] == 8
-    assert report["setup"]["fid_reference"] == "train split, 48 images (all)"
+    assert report["setup"]["fid_reference"] == "train split, 144 images (all)"
     weights.write_bytes(weights.read_bytes()[:-1])
     done = run_python([*command, "--mode=evaluate"], check=False)
     assert done.returncode == 2
