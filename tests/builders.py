@@ -77,8 +77,8 @@ def build_part(section, name, latent_dim=5):
     return vars(build.model(config))[section]
 
 
-def model_with_objective(name):
-    """A small model with an objective and the first inference method that it accepts."""
+def config_with_objective(name):
+    """A small config with an objective and the first inference method that it accepts."""
     chain = small_config().inference.to_dict()
     encoder = build.defaults("inference", "encoder") | {"layers": ENCODER_LAYERS}
     for inference in (chain, encoder, encoder | {"noise": False}):
@@ -87,10 +87,17 @@ def model_with_objective(name):
         settings = build.defaults("objective", name)
         config.objective = build.part_class("objective", name).smoke_settings(settings)
         try:
-            return build.model(config)
+            build.model(config)
         except UserError as error:
             refusal = error
+        else:
+            return config
     raise refusal
+
+
+def model_with_objective(name):
+    """The model of `config_with_objective`."""
+    return build.model(config_with_objective(name))
 
 
 SECTIONS = ("prior", "generator", "inference", "objective")

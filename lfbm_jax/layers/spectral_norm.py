@@ -3,7 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from lfbm_jax.layers import precision
 
+
+@precision.full
 def normalized(leaf: jax.Array) -> jax.Array:
     """Divides a kernel [..., out] by its largest singular value as a matrix; keeps biases."""
     if leaf.ndim < 2:

@@ -13,7 +13,14 @@ from lfbm_jax.model import Example
 from lfbm_jax.runs import build, cli
 from lfbm_jax.trained.interpolation import between
 from lfbm_jax.trained.programs import Programs
-from tests.builders import ENCODER_LAYERS, experiment, invented, modules, small_config
+from tests.builders import (
+    ENCODER_LAYERS,
+    config_with_objective,
+    experiment,
+    invented,
+    modules,
+    small_config,
+)
 
 STEPS, CHAINS = 20, 32
 
@@ -56,9 +63,12 @@ ACCELERATORS = ("cuda", "tpu")
 # What `precision` means for a product of the generator or the inference network.
 NETWORKS = {"float32": "HIGHEST", "tensorfloat32": "HIGH", "bfloat16": "DEFAULT"}
 # Where the code of a product is, by the frames that it was traced in. Interpolation of latent
-# vectors counts as the prior's; so do products without frames, of JAX's own rules for derivatives.
-OF_PRIOR = re.compile(r"/priors/|/layers/flows\.py|/interpolation\.py")
-OF_NETWORK = re.compile(r"/generators/|/layers/conv|/inference/(encoder|iaf)\.py")
+# vectors and spectral norms count as the prior's; so do products without frames, of JAX's own rules
+# for derivatives.
+OF_PRIOR = re.compile(r"/priors/|/layers/(flows|spectral_norm)\.py|/interpolation\.py")
+OF_NETWORK = re.compile(
+    r"/generators/|/layers/(conv|denoiser|image_and_vector)|/inference/(encoder|iaf)\.py"
+)
 PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")
 
 
@@ -91,11 +101,8 @@ def products(function, *arguments):
 
 
 def config_with(section, name, precision):
-    config = small_config()
+    config = config_with_objective(name) if section == "objective" else small_config()
     config.precision = precision
-    if name == "rae":
-        config.inference = build.defaults("inference", "encoder")
-        config.inference.update({"layers": ENCODER_LAYERS, "noise": False})
     if config[section].name != name:
         config[section] = build.defaults(section, name)
         if "layers" in config[section]:
