@@ -83,6 +83,7 @@ def test_the_notebook_is_stored_without_outputs(notebook):
         assert not cell.get("outputs") and not cell.get("execution_count")
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(notebook, tmp_path, monkeypatch, capsys):
     """Its cells in one scope, in order, with a model of two steps."""
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,7 @@ def prepare(name, cache, *more):
     ]
 
 
+@pytest.mark.slow
 def test_fashion_mnist_from_the_original_files_then_training_without_tensorflow(
     run_python, shared_data, tmp_path
 ):

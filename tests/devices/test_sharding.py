@@ -140,6 +140,7 @@ def test_float64_agrees_to_1e_9_after_50_steps(processes, devices, outcome, alon
     assert abs(one[0][-1]["mse"][-1] / one[0][0]["mse"][0] - 1) > 1e-4
 
 
+@pytest.mark.slow
 def test_shard_map_would_change_one_function_alone(run_python, alone):
     """The same training, inference and sampling on four devices by `jit` of `shard_map`."""
     program = BY_SHARD_MAP + PROGRAM.format(devices=4, x64=True, steps=10)

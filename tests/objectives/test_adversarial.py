@@ -164,6 +164,7 @@ def settings(**changes):
     return config
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     """Bit for bit, its networks and their optimizers included, whose figures are logged."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -37,6 +37,7 @@ def drawn():
     return {name for chart in curves.CHARTS for name in chart.lines} | {*curves.NOT_DRAWN}
 
 
+@pytest.mark.slow
 def test_every_figure_of_every_task_has_a_meaning(run):
     figures = json.loads((run / "figures.json").read_text())["figures"]
     assert {name.split("/")[0] for name in figures} == {*build.names("tasks")}
@@ -48,6 +49,7 @@ def test_every_figure_of_every_task_has_a_meaning(run):
         assert task in meanings.TASKS
 
 
+@pytest.mark.slow
 def test_every_metric_of_a_run_has_a_chart(run):
     metrics = curves.read(run)
     assert {"train/mse", "sample/log_p_z", curves.INFERRED, "prior_fit/mmd"} <= metrics.keys()
