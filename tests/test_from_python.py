@@ -24,6 +24,7 @@ def test_the_package_names_its_functions():
         _ = lfbm_jax.save
 
 
+@pytest.mark.slow
 def test_training_by_a_call_is_training_by_the_command(tmp_path, run_python):
     """To the bit, resuming included, and without a change to the settings of the process."""
     before = jax.config.values.copy()

@@ -38,6 +38,7 @@ def test_smoke_run_fills_the_work_directory(name, run_python, tmp_path):
     assert len(list(run.glob("*/*.png"))) >= 4
 
 
+@pytest.mark.slow
 def test_sample_evaluate_and_describe_modes(run_python, tmp_path):
     command = ["-m", "lfbm_jax.main", "--config=configs/digits.py:smoke"]
     command += [f"--workdir={tmp_path / 'run'}", f"--config.data.cache_dir={tmp_path / 'cache'}"]

@@ -125,7 +125,7 @@ def relative(one, other):
 
 @pytest.mark.parametrize(
     "processes, devices",
-    [(1, 8), (2, 2), pytest.param(1, 3, marks=slow), pytest.param(4, 1, marks=slow)],
+    [(1, 8), *(pytest.param(*each, marks=slow) for each in ((2, 2), (1, 3), (4, 1)))],
 )
 def test_float64_agrees_to_1e_9_after_50_steps(processes, devices, outcome, alone):
     one = alone(True, 50)
