@@ -4,9 +4,12 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lfbm_jax.generators import base
+from lfbm_jax.inference import base as inference_base
+from lfbm_jax.inference.base import Posterior
 from lfbm_jax.model import Model
 from lfbm_jax.objectives import variational
 from lfbm_jax.priors import gaussian
@@ -43,6 +46,27 @@ class LinearGenerator(base.Generator):
 
     def flops(self):
         return 2 * self.latent_dim * int(np.prod(self.image_shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearEncoder(inference_base.Inference):
+    """z = phi x + noise * e with e ~ N(0, I); phi is [d, H W C] for images of `num_pixels`."""
+
+    num_pixels: int
+    noise: float = 0.0
+
+    has_density = True
+
+    @property
+    def is_deterministic_network(self):
+        return not self.noise
+
+    def init(self, key):
+        return jax.random.normal(key, (self.latent_dim, self.num_pixels))
+
+    def infer(self, phi, key, example, log_joint, start=None):
+        z = phi @ example.image.ravel() + self.noise * jax.random.normal(key, (self.latent_dim,))
+        return Posterior(z, jnp.sum(z), {"norm_z": jnp.linalg.norm(z)})
 
 
 def posterior(beta, sigma, x):

@@ -3,11 +3,15 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from lfbm_jax.model import GROUPS, Example, Model, Parameters, Part, Tree
+
+if TYPE_CHECKING:
+    from lfbm_jax.inference.base import Posterior
 
 
 class Keys(NamedTuple):
@@ -121,3 +125,22 @@ class Objective(Part, abc.ABC):
         """
         del model, prepared, example
         return None
+
+
+def infer(model: Model, prepared: Parameters, key: jax.Array, example: Example) -> "Posterior":
+    """z of an example by the model's inference; no gradient flows through the density it follows.
+
+    Args:
+        model: the model.
+        prepared: prepared parameters; only phi is differentiated.
+        key: the key of the chain or of the draw.
+        example: the example, whose `start`, if any, is where its chain starts.
+    """
+    log_joint = model.log_joint(jax.lax.stop_gradient(prepared), example.image, example.mask)
+    return model.inference.infer(prepared.phi, key, example, log_joint, example.start)
+
+
+def mse(example: Example, image: jax.Array) -> jax.Array:
+    """The squared error of an image [H, W, C], [], its mean over the example's visible pixels."""
+    visible = None if example.mask is None else example.mask > 0
+    return jnp.mean(jnp.square(example.image - image), where=visible)

@@ -88,13 +88,8 @@ class Objective(base.Objective):
         """softplus(D(x, mu(x))) + softplus(-D(g(z), z)), and the reconstruction error to log."""
         of_image, of_sample, z = self._logits(model, prepared, keys, example)
         value = jax.nn.softplus(of_image) + jax.nn.softplus(-of_sample)
-        image, mask = model.decode(jax.lax.stop_gradient(prepared), z), example.mask
-        squares = jnp.square(example.image - image)
-        metrics = {
-            "loss_generator": value,
-            "mse": jnp.mean(squares, where=None if mask is None else mask > 0),
-        }
-        return Loss(value, metrics, z)
+        image = model.decode(jax.lax.stop_gradient(prepared), z)
+        return Loss(value, {"loss_generator": value, "mse": base.mse(example, image)}, z)
 
     def score(self, model: Model, prepared: Parameters, example: Example) -> jax.Array:
         """-A(x)."""
@@ -129,5 +124,4 @@ class Objective(base.Objective):
 
 def _inferred(model: Model, prepared: Parameters, example: Example) -> jax.Array:
     """mu(x), [d]: the encoder draws nothing, so its key does not matter."""
-    log_joint = model.log_joint(prepared, example.image, example.mask)
-    return model.inference.infer(prepared.phi, jax.random.key(0), example, log_joint).z
+    return base.infer(model, prepared, jax.random.key(0), example).z

@@ -78,7 +78,7 @@ class Objective(base.Objective):
         self, model: Model, prepared: Parameters, keys: Keys, example: Example
     ) -> Loss:
         """E(x, z_q) - E(g(z), z)."""
-        z_q, _ = _encoded(model, prepared, keys, example)
+        z_q = base.infer(model, prepared, keys.inference, example).z
         of_image = self._energy(prepared.psi, example.image, z_q)
         of_sample = self._energy_of_sample(model, prepared, keys, example)
         metrics = {"energy": of_image, "energy_of_samples": of_sample}
@@ -88,14 +88,15 @@ class Objective(base.Objective):
         self, model: Model, prepared: Parameters, keys: Keys, example: Example
     ) -> Loss:
         """-log p(x|z_q) - log p(z_q) - E(x, z_q)."""
-        z_q, info = _encoded(model, prepared, keys, example)
+        posterior = base.infer(model, prepared, keys.inference, example)
+        z_q = posterior.z
         joint = sum(model.log_joint(prepared, example.image, example.mask)(z_q))
         value = -joint - self._energy(prepared.psi, example.image, z_q)
-        return Loss(value, {"loss_encoder": value, **info})
+        return Loss(value, {"loss_encoder": value, **posterior.info})
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
         """-log p(x|z_q) - log p(z_q) + E(g(z), z), of the generator and the prior."""
-        z_q = jax.lax.stop_gradient(_encoded(model, prepared, keys, example)[0])
+        z_q = jax.lax.stop_gradient(base.infer(model, prepared, keys.inference, example).z)
         x, mask = example.image, example.mask
         image = model.decode(prepared, z_q)
         log_p_x_given_z = model.log_p_x_given_mean(prepared, x, image, mask)
@@ -104,7 +105,7 @@ class Objective(base.Objective):
         metrics = {
             "loss_generator": -log_p_x_given_z,
             "loss_prior": prior_loss,
-            "mse": jnp.mean(jnp.square(x - image), where=None if mask is None else mask > 0),
+            "mse": base.mse(example, image),
         }
         return Loss(prior_loss - log_p_x_given_z + energy, metrics, z_q)
 
@@ -134,13 +135,3 @@ class Objective(base.Objective):
 
     def _network(self) -> ImageAndVector:
         return ImageAndVector(self.layers, self.width, self.hidden_width, self.dtype)
-
-
-def _encoded(
-    model: Model, prepared: Parameters, keys: Keys, example: Example
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """z drawn from q(z|x), [d], and the encoder's metrics."""
-    frozen = jax.lax.stop_gradient(prepared)
-    log_joint = model.log_joint(frozen, example.image, example.mask)
-    posterior = model.inference.infer(prepared.phi, keys.inference, example, log_joint)
-    return posterior.z, posterior.info

@@ -51,11 +51,8 @@ class Objective(base.Objective):
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
         """See the base class."""
-        frozen = jax.lax.stop_gradient(prepared)
         x, mask = example.image, example.mask
-        posterior = model.inference.infer(
-            prepared.phi, keys.inference, example, model.log_joint(frozen, x, mask)
-        )
+        posterior = base.infer(model, prepared, keys.inference, example)
         z = posterior.z
         image = model.decode(prepared, z)
         visible = jnp.ones_like(x) if mask is None else jnp.broadcast_to(mask, x.shape)

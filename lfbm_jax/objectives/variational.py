@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.objectives import base
@@ -24,10 +23,7 @@ class Objective(base.Objective):
         """See the base class."""
         frozen = jax.lax.stop_gradient(prepared)
         x, mask = example.image, example.mask
-        log_joint = model.log_joint(frozen, x, mask)
-        posterior = model.inference.infer(
-            prepared.phi, keys.inference, example, log_joint, example.start
-        )
+        posterior = base.infer(model, prepared, keys.inference, example)
         z = posterior.z
         image = model.decode(prepared, z)
         log_p_x_given_z = model.log_p_x_given_mean(prepared, x, image, mask)
@@ -37,7 +33,7 @@ class Objective(base.Objective):
             "loss_generator": -log_p_x_given_z,
             "loss_prior": prior_loss,
             "log_joint": model.log_p_z(frozen, z) + log_p_x_given_z,
-            "mse": jnp.mean(jnp.square(x - image), where=None if mask is None else mask > 0),
+            "mse": base.mse(example, image),
             **posterior.info,
         }
         if model.inference.has_density and model.prior.normalized:

@@ -3,17 +3,15 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.inference import base, langevin
-from lfbm_jax.inference.base import Posterior
+from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import bigan
 from lfbm_jax.objectives.base import Keys
-from tests.linear_gaussian import linear_model
+from tests.linear_gaussian import LinearEncoder, linear_model
 
 D, SHAPE = 3, (2, 3, 1)
 LAYERS = ((4, 1, 1, 0),)  # that fit such small images; not used here
@@ -24,19 +22,6 @@ KEYS = Keys(jax.random.key(1), jax.random.key(2))
 def _float64():
     with jax.enable_x64(True):
         yield
-
-
-@dataclasses.dataclass(frozen=True)
-class LinearEncoder(base.Inference):
-    """z = phi x."""
-
-    is_deterministic_network = True
-
-    def init(self, key):
-        return jax.random.normal(key, (D, 6))
-
-    def infer(self, phi, key, example, log_joint, start=None):
-        return Posterior(phi @ example.image.ravel(), jnp.zeros(()), {})
 
 
 class Bilinear:
@@ -51,7 +36,7 @@ class Objective(bigan.Objective):
 
 def setting(masked=False):
     random = np.random.default_rng(0)
-    encoder = LinearEncoder(D)
+    encoder = LinearEncoder(D, 6)
     model = dataclasses.replace(
         linear_model(D, SHAPE, 0.3, encoder, encoder),
         objective=Objective(D, SHAPE, None, LAYERS, score_weight=0.25),

@@ -3,18 +3,16 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.inference import base, langevin
-from lfbm_jax.inference.base import Posterior
+from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import ebm_vae
 from lfbm_jax.objectives.base import Keys
-from tests.linear_gaussian import linear_model
+from tests.linear_gaussian import LinearEncoder, linear_model
 
 D, SHAPE, SIGMA = 3, (2, 3, 1), 0.6
 LAYERS = ((4, 1, 1, 0),)  # that fit such small images; not used here
@@ -25,23 +23,6 @@ KEYS = Keys(jax.random.key(1), jax.random.key(2))
 def _float64():
     with jax.enable_x64(True):
         yield
-
-
-@dataclasses.dataclass(frozen=True)
-class LinearEncoder(base.Inference):
-    """z = phi x + noise / 2; without noise in evaluation."""
-
-    noise: bool = True
-    has_density = True
-
-    def init(self, key):
-        return jax.random.normal(key, (D, 6))
-
-    def infer(self, phi, key, example, log_joint, start=None):
-        z = phi @ example.image.ravel()
-        if self.noise:
-            z = z + 0.5 * jax.random.normal(key, (D,))
-        return Posterior(z, jnp.zeros(()), {"norm_z": jnp.linalg.norm(z)})
 
 
 class Bilinear:
@@ -57,7 +38,7 @@ class Objective(ebm_vae.Objective):
 def setting(masked=False):
     random = np.random.default_rng(0)
     model = dataclasses.replace(
-        linear_model(D, SHAPE, SIGMA, LinearEncoder(D), LinearEncoder(D, noise=False)),
+        linear_model(D, SHAPE, SIGMA, LinearEncoder(D, 6, 0.5), LinearEncoder(D, 6)),
         objective=Objective(D, SHAPE, None, LAYERS),
     )
     beta = {"matrix": random.normal(size=(6, D)), "bias": random.normal(size=6)}

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.inference import base, langevin
-from lfbm_jax.inference.base import Posterior
+from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import rae
 from lfbm_jax.objectives.base import Keys
 from lfbm_jax.priors import mixture
-from tests.linear_gaussian import linear_model
+from tests.linear_gaussian import LinearEncoder, linear_model
 
 D, SHAPE = 3, (2, 3, 1)
 
@@ -25,22 +24,8 @@ def _float64():
         yield
 
 
-@dataclasses.dataclass(frozen=True)
-class LinearEncoder(base.Inference):
-    """z = phi x."""
-
-    is_deterministic_network = True
-
-    def init(self, key):
-        return jax.random.normal(key, (D, 6))
-
-    def infer(self, phi, key, example, log_joint, start=None):
-        z = phi @ example.image.ravel()
-        return Posterior(z, jnp.sum(z), {"norm_z": jnp.linalg.norm(z)})
-
-
 def rae_model(**settings):
-    encoder = LinearEncoder(D)
+    encoder = LinearEncoder(D, 6)
     return dataclasses.replace(
         linear_model(D, SHAPE, 0.3, encoder, encoder),
         prior=mixture.Prior(D, num_components=2),
