@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from lfbm_jax.errors import Misfit, UserError, summary
-from lfbm_jax.files import hub, members
+from lfbm_jax.files import extras, hub, members
 from lfbm_jax.files.members import Member
 from lfbm_jax.images import cache, encoded
 from lfbm_jax.images.resize import Fit
@@ -286,7 +286,7 @@ def _class_names(schemas: Iterable[Any], column: str) -> list[str] | None:
 
 
 def _import(name: str) -> Any:
-    return hub.imported(name, "data.source='huggingface'")
+    return extras.imported(name, "data.source='huggingface'", "huggingface")
 
 
 def _explained(where: str) -> contextlib.AbstractContextManager[None]:

@@ -1,28 +1,9 @@
-"""The package of Hugging Face's hub, which only the extra `huggingface` installs."""
+"""Explains what goes wrong when files are fetched from Hugging Face's hub."""
 
 import contextlib
-import importlib
 from collections.abc import Iterator
-from typing import Any
 
 from lfbm_jax.errors import UserError
-
-
-def imported(name: str, needed_by: str) -> Any:
-    """Imports a module that needs a package of the extra `huggingface`.
-
-    Args:
-        name: the module's full name.
-        needed_by: what needs it, the beginning of the error.
-
-    Raises:
-        UserError: a package is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{needed_by} needs {error.name}, which is not installed:"
-                        " pip install 'lfbm_jax[huggingface]'") from error
 
 
 @contextlib.contextmanager

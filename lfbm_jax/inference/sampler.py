@@ -25,13 +25,13 @@ a batch wait for the longest trajectory among them.
 import dataclasses
 import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lfbm_jax.errors import UserError, check_at_least_one, check_positive, did_you_mean
+from lfbm_jax.files import extras
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.model import Example, Tree
@@ -231,13 +231,6 @@ ADAPTATIONS: dict[str, Callable[..., Adapted]] = {
 }
 
 
-def _blackjax() -> ModuleType:
-    """Imports BlackJAX, which only this module needs."""
-    try:
-        import blackjax
-    except ImportError as error:
-        raise UserError(
-            f"the inference method sampler needs {error.name}, which is not installed:"
-            " pip install 'lfbm_jax[samplers]'"
-        ) from error
-    return blackjax
+def _blackjax() -> Any:
+    """Imports BlackJAX, which only this module and the task `mixing` need."""
+    return extras.imported("blackjax", "the inference method sampler", "samplers")

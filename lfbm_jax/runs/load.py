@@ -5,7 +5,7 @@ import pathlib
 import re
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.files import hub
+from lfbm_jax.files import extras, hub
 from lfbm_jax.runs import build, exported
 from lfbm_jax.runs.workdir import load_config
 from lfbm_jax.trained.api import TrainedModel
@@ -48,7 +48,7 @@ def _fetched(name: str) -> pathlib.Path:
             f"{name!r} is not a name on the hub: use {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION"
         )
     repository, revision = named.groups()
-    package = hub.imported("huggingface_hub", repr(name))
+    package = extras.imported("huggingface_hub", repr(name), "huggingface")
     with hub.explained(repr(name), "models", "load a folder that was fetched by other means"):
         folder = pathlib.Path(
             package.snapshot_download(
