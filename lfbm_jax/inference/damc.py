@@ -62,8 +62,13 @@ class Inference(langevin.Inference):
     def __post_init__(self):
         super().__post_init__()
         convolutions.check(self.layers, self.image_shape, "inference.layers")
-        names = ("num_draws", "num_features", "hidden_width", "num_layers")
-        check_at_least_one("inference", **{name: getattr(self, name) for name in names})
+        check_at_least_one(
+            "inference",
+            num_draws=self.num_draws,
+            num_features=self.num_features,
+            hidden_width=self.hidden_width,
+            num_layers=self.num_layers,
+        )
         if self.diffusion_steps < 2:
             raise UserError(f"inference.diffusion_steps={self.diffusion_steps}: must be at least 2")
 

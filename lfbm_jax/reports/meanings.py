@@ -5,6 +5,8 @@ A new figure of a task gets a line here. Without one, a report shows the figure 
 
 from typing import NamedTuple
 
+from lfbm_jax.inference import sampler
+
 
 class Meaning(NamedTuple):
     """What a figure says.
@@ -50,7 +52,6 @@ OF_INFERENCE = {
     "acceptance": Meaning("acceptance rate of the chain"),
     "energy_error": Meaning("squared error of the energy per dimension, of every step"),
 }
-KERNELS = ("mala", "hmc", "nuts", "mclmc")
 
 FIGURES = {
     "num_images": Meaning("images measured"),
@@ -138,7 +139,7 @@ FIGURES = {
     # mixing
     **{
         f"{kernel}_{name}": meaning._replace(words=f"{kernel.upper()}: {meaning.words}")
-        for kernel in KERNELS
+        for kernel in sampler.ADAPTATIONS
         for name, meaning in {
             "acceptance": OF_INFERENCE["acceptance"],
             "energy_error": OF_INFERENCE["energy_error"],

@@ -40,6 +40,7 @@ from typing import Any
 import ml_collections
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.inference import sampler
 from lfbm_jax.layers import convolutions
 from lfbm_jax.runs import build
 from lfbm_jax.runs.configuration import Variant
@@ -54,7 +55,6 @@ LEBM = {
     "optimizer.prior.learning_rate": 2e-5,
     "inference.num_steps": 20,
 }
-KERNELS = ("mala", "hmc", "nuts", "mclmc")
 FLOWS = ("glow", "realnvp", "nice", "spline")
 CHAIN = ("num_steps", "step_size", "noise")  # settings of every chain
 
@@ -107,7 +107,7 @@ class Grid:
             "sri_l5": _sri_l5,
             "learned_start": lambda config, _: self._learn_start(config, "learned_start"),
             "damc": lambda config, _: self._learn_start(config, "damc"),
-            **{kernel: _sampler(kernel) for kernel in KERNELS},
+            **{kernel: _sampler(kernel) for kernel in sampler.ADAPTATIONS},
             **{section: _switch(section) for section in ("eval_inference", "masked_inference")},
             "long_run": _long_run,
         }

@@ -33,7 +33,7 @@ from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.trained.api import TrainedModel
 
 SETTINGS = {
-    "kernels": ("mala", "hmc", "nuts", "mclmc"),
+    "kernels": tuple(sampler.ADAPTATIONS),
     "num_images": 20,
     "num_chains": 4,
     "num_warmup": 500,
