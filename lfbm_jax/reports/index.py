@@ -151,7 +151,7 @@ def _section(report: Report) -> list[str]:
     found = _rows(report)
     columns = 3 if any(row.paper for row in found) else 2
     cells = [[meanings.cell(row.name), row.ours, row.paper][:columns] for row in found]
-    setting = [[key, _text(value)] for key, value in report["setup"].items() if key != "pictures"]
+    setting = [[key, _text(value)] for key, value in _setting(report).items()]
     step = f", step {report['step']:,}" if report["step"] else ""
     return [
         page.heading(meanings.heading(report["task"]) + step),
@@ -166,6 +166,15 @@ def table(report: Report, ours: str = "ours") -> list[str]:
     columns = 4 if any(row.paper for row in found) else 3
     cells = [[row.name, row.words, row.ours, row.paper][:columns] for row in found]
     return markdown.table(["figure", "meaning", ours, "paper"][:columns], cells)
+
+
+def sentence(report: Report) -> str:
+    """The setting of a report in one line of Markdown."""
+    return "Setting: " + ", ".join(f"{key} {value}" for key, value in _setting(report).items())
+
+
+def _setting(report: Report) -> dict[str, Any]:
+    return {key: value for key, value in report["setup"].items() if key != "pictures"}
 
 
 def _rows(report: Report) -> list[Row]:
@@ -187,8 +196,7 @@ def _markdown(title: str, reports: list[Report], warnings: list[str]) -> str:
         lines += [f"## {report['task']}, step {report['step']}", ""]
         lines += [*table(report), ""]
         lines += [f"![{name}]({name})" for name in report["setup"].get("pictures", ())] + [""]
-        setup = {k: v for k, v in report["setup"].items() if k != "pictures"}
-        lines += ["Setting: " + ", ".join(f"{k} {v}" for k, v in setup.items()), ""]
+        lines += [sentence(report), ""]
     return "\n".join(lines)
 
 

@@ -96,7 +96,6 @@ def _figures(run: Run, step: int, kind: str) -> list[str]:
     for name, report in run.reports.items():
         if name.endswith("_averaged") != (kind == AVERAGE) or report["step"] != step:
             continue
-        setup = {key: value for key, value in report["setup"].items() if key != "pictures"}
         lines += [f"### {name}", "", *index.table(report, "this model"), ""]
-        lines += ["Setting: " + ", ".join(f"{key} {value}" for key, value in setup.items()), ""]
+        lines += [index.sentence(report), ""]
     return lines or ["No report was written for these parameters.", ""]
