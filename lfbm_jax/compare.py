@@ -8,8 +8,7 @@ itself. All models share its generator and see the same number of images.
 
 import json
 import pathlib
-import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import ml_collections
 from absl import flags
@@ -18,7 +17,7 @@ from PIL import Image
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.reports import markdown, meanings, numbers, overview, page
-from lfbm_jax.runs import cli, given, grid, recorded
+from lfbm_jax.runs import cli, config_files, given, grid, recorded
 
 # Table 1 of the paper: three priors, each with short-run chains, long-run chains and a network.
 TABLE_1 = (
@@ -57,15 +56,11 @@ def plan(
     config: ml_collections.ConfigDict, models: list[str], root: pathlib.Path
 ) -> list[grid.Run]:
     """The runs of all models; raises UserError for an unknown model."""
-    path, variants = given.config_file()
-    get_config = runpy.run_path(path)["get_config"]
     names = [n for name in models for n in (TABLE_1 if name == "table1" else (name,))]
     if not names:
         raise UserError("--models is empty: name some, such as --models=lfbm,abp")
     return [
-        grid.Run(
-            name, _config_of(name, get_config, variants, config), root / name.replace("=", "-")
-        )
+        grid.Run(name, _config_of(name, config), root / name.replace("=", "-"))
         for name in dict.fromkeys(names)
     ]
 
@@ -113,15 +108,12 @@ def draw(folders: dict[str, pathlib.Path]) -> Figure:
     return figure
 
 
-def _config_of(
-    name: str,
-    get_config: Callable[[str], ml_collections.ConfigDict],
-    variants: str,
-    plain: ml_collections.ConfigDict,
-) -> ml_collections.ConfigDict:
+def _config_of(name: str, plain: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config of a model, whose generator and budget are those of the `plain` config."""
+    path, variants = given.config_file()
     own = [variant for variant in name.split("+") if variant != "lfbm"]
     try:
-        config = get_config(",".join(filter(None, [variants, *own])))
+        config = config_files.get_config(f"{path}:{','.join(filter(None, [variants, *own]))}")
     except UserError as error:
         raise UserError(f"--models={name}: {error}") from error
     config.generator = plain.generator
