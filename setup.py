@@ -79,13 +79,15 @@ TEST = [
     *SAMPLERS,
 ]
 
-# What the slow tests hold this package against; `launch/test --slow` installs it. Pinned here and
-# not in requirements.txt, whose readers need no PyTorch (gigabytes, where it comes with CUDA).
+# What the slow tests hold this package against, and what opens its pages in a browser;
+# `launch/test --slow` installs it. Pinned here and not in requirements.txt, whose readers need no
+# PyTorch (gigabytes, where it comes with CUDA).
 PEERS = [
     "torch==2.13.0",
     "torchvision==0.28.0",
     "pytorch-fid==0.3.0",
     "torch-fidelity==0.4.0",
+    "playwright==1.65.2",  # drives the browser that looks at the report's pages
 ]
 
 setup(

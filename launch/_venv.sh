@@ -106,6 +106,13 @@ install() {
     tee "$venv/install.log" | show_progress
 }
 
+# The browser in which a slow test looks at the report; it lies in .venv and nowhere else.
+install_browser() {
+  PLAYWRIGHT_BROWSERS_PATH=0 "$venv/bin/python" -m playwright install --only-shell chromium \
+    >>"$venv/install.log" 2>&1 ||
+    say "No browser could be downloaded; the test of the report's pages needs a Chromium on PATH."
+}
+
 show_progress() {
   local action file size
   while read -r action file size; do
@@ -134,13 +141,14 @@ prepare_venv() {
     rm -f "$stamp"
     case $what in
       test) say "Installing lfbm_jax with TFDS and the test tools (about 650 MB to download) ..." ;;
-      peers) say "Installing lfbm_jax with TFDS, the test tools and PyTorch (1 to 4 GB to download) ..." ;;
+      peers) say "Installing lfbm_jax with TFDS, the test tools, PyTorch and a browser (1 to 4 GB to download) ..." ;;
       *) say "Installing lfbm_jax (about 250 MB to download) ..." ;;
     esac
     if ! (install "$what"); then
       grep -E '^ *(ERROR|error):' "$venv/install.log" | tail -n 3 >&2 || true
       fail "the installation failed; the full log is $venv/install.log"
     fi
+    if [ "$what" = peers ]; then install_browser; fi
     printf '%s %s\n' "$(fingerprint)" "$what" >"$stamp.new"
     mv "$stamp.new" "$stamp"
     say "Installed in $((SECONDS - started)) s."

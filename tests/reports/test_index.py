@@ -1,7 +1,7 @@
 """The page of a run: its order, its words, and that it needs nothing else.
 
-No package brings a browser, so the page's structure is read by the standard library's parser; how a
-browser draws it is not tested.
+The page's structure is read by the standard library's parser; `test_browser.py` looks at it in a
+browser.
 """
 
 import base64
