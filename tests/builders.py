@@ -64,6 +64,10 @@ def modules(section):
     return build.names(build.SECTIONS[section][0])
 
 
+# The settings of a flow's size, which other priors have too.
+SIZES = ("num_steps", "hidden_width")
+
+
 def build_part(section, name, latent_dim=5):
     """Builds the part called `name` in a small model."""
     if section == "objective":
@@ -71,7 +75,10 @@ def build_part(section, name, latent_dim=5):
     config = small_config()
     config.model.latent_dim = latent_dim
     if config[section].name != name:
+        small = config[section].to_dict()
         config[section] = build.defaults(section, name)
+        if section == "prior":  # Made-up weights of a wide network overflow.
+            config[section].update({key: small[key] for key in SIZES if key in config[section]})
         if section == "inference" and "layers" in config[section]:
             config[section].layers = ENCODER_LAYERS
     return vars(build.model(config))[section]

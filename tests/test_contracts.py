@@ -14,6 +14,7 @@ from lfbm_jax.inference.base import Posterior
 from lfbm_jax.layers.flows import Flow
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives.base import Keys
+from lfbm_jax.priors import fitted_glow
 from tests.builders import (
     EVERY_PART,
     build_part,
@@ -108,10 +109,10 @@ def test_normalized_prior_integrates_to_one_and_samples_from_its_density(name):
     prior = build_part("prior", name, latent_dim=2)
     if not prior.normalized:
         pytest.skip("known up to a constant")
-    if prior.fitted_afterwards:  # Arbitrary factors could make it narrower than the grid.
+    if name == "mixture":  # Arbitrary factors could make it narrower than the grid.
         alpha = perturbed(prior.init(jax.random.key(0)))
     else:
-        alpha = invented(prior.init)
+        alpha = invented(prior.init, scale=0.1)
     prepared = jax.jit(prior.prepare)(alpha)
     axis = np.linspace(-16, 16, 321, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
@@ -136,7 +137,7 @@ def test_forward_undoes_inverse_and_a_flows_base_is_normal(name):
         z0 = jax.jit(prior.inverse)(prepared, z)
         assert z0.shape == (5,)
         np.testing.assert_allclose(jax.jit(prior.forward)(prepared, z0), z, rtol=1e-11)
-        if not isinstance(prior, Flow):
+        if not isinstance(prior, Flow | fitted_glow.Prior):
             np.testing.assert_array_equal(z0, z)
             return
         assert np.abs(z0 - z).max() > 1e-2

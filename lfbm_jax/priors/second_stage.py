@@ -15,10 +15,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from lfbm_jax.errors import check_at_least_one, check_positive
-from lfbm_jax.files import terminal
+from lfbm_jax.layers.fit_by_adam import fit_by_adam
 from lfbm_jax.priors import base
 
 
@@ -76,34 +75,17 @@ class Prior(base.Prior):
         encoder_key, decoder_key, noise_key = jax.random.split(jax.random.key(seed), 3)
         parameters = self._init_decoder(decoder_key)
         parameters["encoder"] = self._encoder().init(encoder_key, jnp.zeros(self.latent_dim))
-        adam = optax.adam(self.learning_rate)
-        moments = adam.init(parameters)
-
-        def step(carry, inputs):
-            parameters, moments = carry
-            key, z = inputs
-            loss, gradients = jax.value_and_grad(self._mean_loss)(parameters, key, z)
-            updates, moments = adam.update(gradients, moments)
-            return (optax.apply_updates(parameters, updates), moments), loss
-
-        @jax.jit
-        def epoch(parameters, moments, keys, batches):
-            return jax.lax.scan(step, (parameters, moments), (keys, batches))
-
-        random = np.random.default_rng(seed)
-        dtype = parameters["log_gamma"].dtype
-        epochs = range(self.num_epochs)
-        for number in terminal.bar(epochs, desc="second stage", unit="epoch", delay=3):
-            z = random.permutation(draw(number)).astype(dtype)
-            size = min(self.batch_size, len(z))
-            batches = z[: len(z) // size * size].reshape(-1, size, self.latent_dim)
-            keys = jax.random.split(jax.random.fold_in(noise_key, number), len(batches))
-            (parameters, moments), losses = epoch(parameters, moments, keys, batches)
-            if not np.isfinite(losses).all():
-                raise FloatingPointError(
-                    f"the second stage's loss is not finite in epoch {number}: lower"
-                    " prior.learning_rate"
-                )
+        parameters = fit_by_adam(
+            self._negative_elbo,
+            parameters,
+            draw,
+            num_epochs=self.num_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            key=noise_key,
+            seed=seed,
+            name="second stage",
+        )
         del parameters["encoder"]
         return jax.device_get(parameters | {"fitted": jnp.ones_like(alpha["fitted"])})
 
@@ -111,10 +93,6 @@ class Prior(base.Prior):
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
         """Shortens the second stage's training to two epochs."""
         return settings | {"num_epochs": 2}
-
-    def _mean_loss(self, parameters: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        keys = jax.random.split(key, len(z))
-        return jnp.mean(jax.vmap(self._negative_elbo, (None, 0, 0))(parameters, keys, z))
 
     def _negative_elbo(self, parameters: dict, key: jax.Array, z: jax.Array) -> jax.Array:
         mean, log_deviation = jnp.split(self._encoder().apply(parameters["encoder"], z), 2)

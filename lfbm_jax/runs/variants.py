@@ -14,6 +14,8 @@
 | `rae` | a mixture, fitted after training | encoder without noise; the objective is RAE's |
 | `ae` | a mixture, fitted after training | the same, without regularisation |
 | `two_stage_vae` | a second VAE, fitted after training | Gaussian encoder; sigma is learned |
+| `abp_then_flow` | Gaussian; after training a flow, fitted to inferred z | short-run chains |
+| `vae_then_flow` | Gaussian; after training a flow, fitted to inferred z | Gaussian encoder |
 | `ebm_vae` | Gaussian | Gaussian encoder; the objective adds an energy of images and z |
 | `meg` | Gaussian | none in training: an energy of images against the generator |
 | `bigan` | Gaussian | encoder without noise, against a discriminator |
@@ -92,6 +94,8 @@ class Grid:
             "rae": self._rae,
             "ae": self._autoencoder,
             "two_stage_vae": self._two_stage_vae,
+            "abp_then_flow": _flow("fitted_glow"),
+            "vae_then_flow": self._vae_then_flow,
             "ebm_vae": self._ebm_vae,
             "meg": _meg,
             "bigan": self._bigan,
@@ -173,6 +177,10 @@ class Grid:
         self._vae(config, "")
         _set_prior(config, "second_stage")
         config.model.learned_sigma = True
+
+    def _vae_then_flow(self, config: ml_collections.ConfigDict, _: str) -> None:
+        _flow("fitted_glow")(config, "")
+        self._amortise(config, "encoder")
 
     def _rae(self, config: ml_collections.ConfigDict, _: str) -> None:
         self._vae(config, "")

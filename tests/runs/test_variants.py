@@ -13,7 +13,7 @@ from tests.builders import CONFIGS, experiment
 
 GRID = ("abp", "lebm", "lfbm_vae", "vae", "realnvp", "nice", "spline", "long_run", "persistent")
 VARIANTS = (*GRID, "rae", "ae", "two_stage_vae", "ebm_vae", "meg", "bigan", "sri", "sri_l5")
-VARIANTS += ("learned_start", "fce", "damc")
+VARIANTS += ("learned_start", "fce", "damc", "abp_then_flow", "vae_then_flow")
 SAMPLERS = ("mala", "hmc", "nuts", "mclmc")
 VARIANTS += SAMPLERS
 
@@ -141,6 +141,7 @@ def test_the_order_of_variants_does_not_matter(name):
 
 # In these pairs, one variant includes the other.
 REDUNDANT = {("abp", "vae"), ("rae", "ae"), ("rae", "objective=rae"), ("lebm", "prior=energy")}
+REDUNDANT |= {("vae_then_flow", "inference=encoder"), ("abp_then_flow", "vae_then_flow")}
 REDUNDANT |= {("vae", "inference=encoder"), ("two_stage_vae", "inference=encoder")}
 REDUNDANT |= {("abp", "ebm_vae"), ("vae", "ebm_vae"), ("ebm_vae", "inference=encoder")}
 REDUNDANT |= {("abp", "bigan"), ("vae", "bigan"), ("abp", "meg")}
