@@ -25,8 +25,9 @@ Figures, with the anomalies as the positive class:
     mse_of_normal_images, mse_of_anomalies: means over images and pixels of (x - g(z))², x in
         [-1, 1].
 
-Pictures: the curve, and images above their reconstructions. The latter show the images with the
-lowest scores, the normal images with the lowest scores, and the anomalies with the highest ones.
+Pictures: the curve; the AUPRC of log p_alpha(z) + c log p(x|z) over the weight c, which shows which
+term ranks wrong; and images above their reconstructions. The latter show the images with the lowest
+scores, the normal images with the lowest scores, and the anomalies with the highest ones.
 """
 
 import math
@@ -53,6 +54,7 @@ SETTINGS = {
 SMOKE = {"num_images": 0, "batch_size": 16, "num_chains": 2, "sigma": 0.0}
 
 SHOWN = 40
+WEIGHTS = tuple(2.0**power for power in range(-8, 3))
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -209,6 +211,7 @@ def _draw(
     """Draws the pictures of the report."""
     score = scores.of_chains.mean(axis=0)
     writer.picture("precision_recall", _curve(anomaly, score))
+    writer.picture("weights", _over_weights(anomaly, scores))
     for name, rows in _telling(anomaly, score).items():
         kinds = from_uint8(images[rows]), from_uint8(scores.reconstruction[rows])
         writer.picture(name, plots.pairs(*kinds))
@@ -243,4 +246,25 @@ def _curve(anomaly: np.ndarray, score: np.ndarray) -> np.ndarray:
     axes.axhline(chance, color="C0", linestyle=":", label=f"chance {chance:.3f}")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower left")
+    return plots.drawn(figure)
+
+
+def _over_weights(anomaly: np.ndarray, scores: Scores) -> np.ndarray:
+    """Draws the AUPRC over the weight of log p(x|z) in the score, uint8 [height, width, 3].
+
+    A weight c is the same as a sigma in log p(x|z) that is 1 / sqrt(c) times as large.
+    """
+    from matplotlib.figure import Figure
+
+    log_p_z, log_p_x = scores.log_p_z.mean(axis=0), scores.log_p_x_given_z.mean(axis=0)
+    areas = [auprc(anomaly, log_p_z + weight * log_p_x) for weight in WEIGHTS]
+    figure = Figure(figsize=(6.4, 4.8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(WEIGHTS, areas, ".-", label="log p(z) + c log p(x given z)")
+    axes.axvline(1, color="C0", linewidth=0.8, label="the score, c = 1")
+    axes.axhline(auprc(anomaly, log_p_z), color="C2", label="log p(z) alone")
+    axes.axhline(auprc(anomaly, log_p_x), color="C1", label="log p(x given z) alone")
+    axes.axhline(anomaly.mean(), color="C0", linestyle=":", label="chance")
+    axes.set(xscale="log", xlabel="weight c", ylabel="area under the precision-recall curve")
+    axes.legend()
     return plots.drawn(figure)

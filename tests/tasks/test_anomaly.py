@@ -108,6 +108,7 @@ def test_a_model_that_knows_the_anomalies_reaches_one(data):
         assert figures[name] == pytest.approx(1)
     # All scores alike: one step from (0, 1) to (1, base rate).
     assert figures["auprc_of_log_p_z"] == pytest.approx((1 + figures["base_rate"]) / 2)
+    assert len(writer.pictures) == 5
     for picture in writer.pictures.values():
         assert picture.dtype == np.uint8
         assert picture.std() > 0
