@@ -13,8 +13,8 @@ Q_phi may have any shape.
 Everything is scaled down from the authors' to what two processors can do: 10 predictions per draw
 by a solver of order two instead of 100 ancestral ones, 10 steps of Langevin dynamics instead of 30,
 a network of four layers of 128, and one step of Adam on six draws of noise instead of six steps.
-The start comes from phi itself, not from its moving average. The authors' model of z without an
-image, from which their prior chains start, is left out: flow priors need none.
+The start comes from phi itself, not from its moving average. The authors' chains on the energy
+prior start from a model of z without an image; here that is a prior (`priors/diffusion`).
 """
 
 import dataclasses

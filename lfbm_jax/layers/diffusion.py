@@ -9,7 +9,8 @@ and the network predicts e from z_lambda, lambda and c. The schedule is a cosine
 Dhariwal, 2021), lambda(t) = -2 log tan(a_0 t + b_0) for t from 0 to 1, between the two ends that
 Yu et al. (2023, "Learning energy-based prior model with diffusion-amortized MCMC") give it.
 
-Everything is of one example. `predict` is the network: (z_lambda [d], lambda []) -> e [d].
+Everything is of one example. `predict` is the network: (z_lambda [d], lambda []) -> e [d]. There
+may be no c.
 """
 
 import math
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 Predict = Callable[[jax.Array, jax.Array], jax.Array]
 
 LEAST_NOISE, MOST_NOISE = 9.8, -5.1  # lambda at t = 0 and t = 1
+NUM_LEVELS = 32  # at which the integral of `bound` is evaluated
 _BEGIN, _END = (math.atan(math.exp(-value / 2)) for value in (LEAST_NOISE, MOST_NOISE))
 
 
@@ -70,6 +72,36 @@ def sample(predict: Predict, key: jax.Array, latent_dim: int, num_steps: int) ->
     first = step(start, None, levels[0], levels[1])
     (z, _), _ = jax.lax.scan(body, first, (levels[1:-1], levels[2:]))
     return estimate(z, levels[-1])
+
+
+def bound(predict: Predict, z: jax.Array, least_noise: jax.Array) -> jax.Array:
+    """A lower bound of log p(z) in expectation over the noise e, in nats, [].
+
+    With lambda between MOST_NOISE, at which a z is forgotten, and `least_noise`, at which z is read
+    off z_lambda with an error of s / a, the bound of Kingma et al. (2021) is
+
+        E log N(z; z_lambda / a, (s / a)^2 I)                          at the least noise
+        - 1/2 integral of E |e - predict(z_lambda, lambda)|^2 dlambda
+        - KL(N(a z, s^2 I) | N(0, I))                                  at the most noise.
+
+    The integral is a sum over NUM_LEVELS levels, and at each the expectation is a mean over one
+    fixed e of length sqrt(d) and its opposite, so that equal z have equal bounds.
+    """
+    width = (least_noise - MOST_NOISE) / NUM_LEVELS
+    levels = MOST_NOISE + width * (jnp.arange(NUM_LEVELS, dtype=z.dtype) + 0.5)
+    noise = jax.random.normal(jax.random.key(0), (NUM_LEVELS, len(z)), z.dtype)
+    noise *= math.sqrt(len(z)) / jnp.linalg.norm(noise, axis=1, keepdims=True)
+
+    def error(level, noise):
+        signal, deviation = _scales(level)
+        return jnp.sum(jnp.square(noise - predict(signal * z + deviation * noise, level)))
+
+    errors = jax.vmap(error)(jnp.tile(levels, 2), jnp.concatenate([noise, -noise]))
+    signal, deviation = _scales(jnp.asarray(MOST_NOISE, z.dtype))
+    forgotten = jnp.square(signal * z) + jnp.square(deviation) - 1 - 2 * jnp.log(deviation)
+    signal, deviation = _scales(least_noise)
+    read = -0.5 * len(z) * (1 + math.log(2 * math.pi) + 2 * jnp.log(deviation / signal))
+    return read - 0.25 * width * jnp.sum(errors) - 0.5 * jnp.sum(forgotten)
 
 
 def _scales(level: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -67,7 +67,7 @@ NETWORKS = {"float32": "HIGHEST", "tensorfloat32": "HIGH", "bfloat16": "DEFAULT"
 # for derivatives.
 OF_PRIOR = re.compile(r"/priors/|/layers/(flows|spectral_norm)\.py|/interpolation\.py")
 OF_NETWORK = re.compile(
-    r"/generators/|/layers/(conv|denoiser|image_and_vector)|/inference/(encoder|iaf)\.py"
+    r"/generators/|/layers/(conv|image_and_vector)|/inference/(damc|encoder|iaf)\.py"
 )
 PRODUCTS = ("stablehlo.dot_general", "stablehlo.convolution")
 

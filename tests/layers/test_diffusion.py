@@ -51,6 +51,17 @@ def test_draws_by_the_exact_network_have_the_law_that_was_diffused(deviation):
     assert abs(np.corrcoef(found.T)[0, 1]) < 0.04
 
 
+@pytest.mark.parametrize("least_noise", [5.0, 9.0])
+def test_the_bound_is_tight_for_the_exact_network(least_noise):
+    """At every z: only reading z off the last z_lambda costs something, less with less noise."""
+    z = jnp.asarray([[1.5, -0.5], [0.3, 0.4], [2.5, -1.5]])
+    for deviation in (0.6, 1.3):
+        bound = jax.jit(jax.vmap(lambda z, d=deviation: diffusion.bound(
+            of_gaussian(d), z, jnp.float32(least_noise))))  # fmt: skip
+        exact = jax.scipy.stats.norm.logpdf(z - MEAN[None], scale=deviation).sum(axis=1)
+        np.testing.assert_allclose(bound(z), exact, atol=0.05)
+
+
 def test_the_loss_is_least_for_the_exact_network():
     """There it is half the variance of e given z_lambda, a^2 v / (a^2 v + s^2) per entry."""
     deviation = 0.6
