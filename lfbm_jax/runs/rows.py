@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from lfbm_jax.reports import numbers
 from lfbm_jax.runs import alike, comparable
 from lfbm_jax.runs.recorded import Run
 
@@ -96,8 +97,8 @@ def cell(values: Sequence[float]) -> str:
     if not values:
         return NOT_RUN
     if len(values) == 1:
-        return f"{values[0]:.4g} (1)"
-    return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g} ({len(values)})"
+        return f"{numbers.shown(values[0])} (1)"
+    return f"{numbers.shown(statistics.mean(values))} ± {statistics.stdev(values):.2g} ({len(values)})"
 
 
 def _named(run: Run, task: str, figure: str) -> dict[str, float]:

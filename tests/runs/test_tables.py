@@ -238,7 +238,7 @@ def test_table_4_by_digit(tmp_path):
     ours = dict(zip(digits, table["LFBM-MCMC, ours"], strict=True))
     assert (ours["4"], ours["3"]) == ("0.6 ± 0.14 (2)", "0.25 (1)")
     scored = dict(zip(digits, table["LFBM-MCMC, images scored"], strict=True))
-    assert scored["4"] == "2004 ± 0 (2)"
+    assert scored["4"] == "2,004 ± 0 (2)"
     made_up = [line for line in lines if line.startswith("### made-up images, 28 x 28")]
     assert len(made_up) == 1
 
