@@ -49,7 +49,7 @@ def write(workdir: pathlib.Path) -> list[pathlib.Path]:
     reports, left_out = _reports(folder)
     warnings = [f"Warning at step {w['step']:,}: {w['message']}" for w in health.read(workdir)]
     warnings += [f"{name} is not a report of this package, so it is left out." for name in left_out]
-    title = workdir.resolve().name
+    title = _title(workdir.resolve())
     texts = {
         "index.md": _markdown(f"Reports of {title}", reports, warnings),
         "index.html": _page(title, reports, warnings, workdir),
@@ -72,6 +72,12 @@ def _reports(folder: pathlib.Path) -> tuple[list[Report], list[str]]:
         else:
             left_out.append(path.name)
     return sorted(reports, key=lambda report: meanings.place(report["task"])), left_out
+
+
+def _title(workdir: pathlib.Path) -> str:
+    """The folder's name, after its parent's if it only tells the seed: "digit-9/seed-0"."""
+    names = (workdir.parent.name, workdir.name)
+    return "/".join(names) if workdir.name.startswith("seed-") else workdir.name
 
 
 def _page(title: str, reports: list[Report], warnings: list[str], workdir: pathlib.Path) -> str:

@@ -178,6 +178,12 @@ def test_page_escapes_what_it_is_told(workdir):
     assert "<run>" not in text and "<digits>" not in text
 
 
+def test_a_seeds_page_says_whose_seed_it_is(workdir):
+    run = workdir.rename(workdir.with_name("seed-0"))
+    _, text = page_of(run)
+    assert f"<title>{run.parent.name}/seed-0</title>" in text
+
+
 def test_a_report_takes_the_old_ones_place_when_it_is_whole(workdir):
     """Whoever has the old files open goes on reading them: nothing is written into them."""
     folder = workdir / "reports"
