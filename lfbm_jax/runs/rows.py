@@ -96,9 +96,10 @@ def cell(values: Sequence[float]) -> str:
     """Formats mean and count, and for several runs also the standard deviation."""
     if not values:
         return NOT_RUN
+    mean = numbers.shown(statistics.mean(values))
     if len(values) == 1:
-        return f"{numbers.shown(values[0])} (1)"
-    return f"{numbers.shown(statistics.mean(values))} ± {statistics.stdev(values):.2g} ({len(values)})"
+        return f"{mean} (1)"
+    return f"{mean} ± {statistics.stdev(values):.2g} ({len(values)})"
 
 
 def _named(run: Run, task: str, figure: str) -> dict[str, float]:
