@@ -39,7 +39,7 @@ def main(config: ml_collections.ConfigDict) -> None:
     root = given.workdir(f"runs/compare-{pathlib.Path(given.config_file()[0]).stem}")
 
     def write(done: list[grid.Run]) -> list[pathlib.Path]:
-        results = {run.name: run.figures() for run in done}
+        results = {run.name: run.figures() or {} for run in done}
         folders = {run.name: run.folder for run in done}
         paths = [root / f"compare.{suffix}" for suffix in ("json", "md", "png")]
         paths[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -65,14 +65,14 @@ def plan(
     ]
 
 
-def table(results: dict[str, dict[str, float]], setting: str) -> str:
+def table(results: dict[str, dict[str, float | None]], setting: str) -> str:
     """Markdown with one row per figure and one column per model."""
     cells = [[name, *_row(name, results)] for name in _names(results)]
     lines = ["# Comparison", "", setting, "", *markdown.table(["figure", *results], cells)]
     return "\n".join([*lines, "", "![compare.png](compare.png)", ""])
 
 
-def sections(results: dict[str, dict[str, float]]) -> Iterator[str]:
+def sections(results: dict[str, dict[str, float | None]]) -> Iterator[str]:
     """Yields the elements of the page: a table per task, with the figures in words."""
     tables: dict[str, list[list[str]]] = {}
     for name in _names(results):
@@ -86,12 +86,12 @@ def sections(results: dict[str, dict[str, float]]) -> Iterator[str]:
         yield page.table(["figure", *results], tables[report])
 
 
-def _names(results: dict[str, dict[str, float]]) -> list[str]:
+def _names(results: dict[str, dict[str, float | None]]) -> list[str]:
     """The figures of all models."""
     return list(dict.fromkeys(name for figures in results.values() for name in figures))
 
 
-def _row(name: str, results: dict[str, dict[str, float]]) -> list[str]:
+def _row(name: str, results: dict[str, dict[str, float | None]]) -> list[str]:
     values = (figures.get(name) for figures in results.values())
     return ["-" if value is None else numbers.shown(value) for value in values]
 

@@ -44,7 +44,7 @@ def main() -> None:
 
 def _also_on_the_cpu() -> None:
     """Adds the CPU to the platforms that JAX_PLATFORMS names, if it names any."""
-    platforms = jax.config.jax_platforms
+    platforms = jax.config.jax_platforms  # type: ignore[attr-defined]  # made at run time
     if platforms and "cpu" not in platforms.split(","):
         jax.config.update("jax_platforms", f"{platforms},cpu")
 

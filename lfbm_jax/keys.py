@@ -7,6 +7,7 @@ in the data set. The same coordinates give the same key on any number of devices
 import enum
 
 import jax
+import numpy as np
 
 
 class Purpose(enum.IntEnum):
@@ -21,7 +22,7 @@ class Purpose(enum.IntEnum):
     CHAINS = 6
 
 
-def key_for(seed: int, purpose: Purpose, *coordinates: jax.Array | int) -> jax.Array:
+def key_for(seed: int, purpose: Purpose, *coordinates: jax.Array | np.ndarray | int) -> jax.Array:
     """The key for one purpose at some coordinates, given from the most to the least shared."""
     key = jax.random.fold_in(jax.random.key(seed), int(purpose))
     for coordinate in coordinates:

@@ -103,7 +103,7 @@ def _sample(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 def _describe(config: ml_collections.ConfigDict, _: pathlib.Path) -> None:
     built = build.model(config)
     named = accelerators.find(_TARGET.value) if _TARGET.value else None
-    share = sharding.shard_size(config.train.batch_size, named and len(named.devices))
+    share = sharding.shard_size(config.train.batch_size, len(named.devices) if named else None)
     device_bytes = named.accelerator.memory_bytes if named else DEVICE_BYTES
     if _MEMORY_GB.value is not None:
         device_bytes = 1e9 * _MEMORY_GB.value

@@ -54,7 +54,7 @@ class Parameters(NamedTuple):
     alpha: Tree
     beta: Tree
     phi: Tree
-    psi: dict[str, Tree] | None = None
+    psi: Tree = None
 
     @classmethod
     def of_groups(cls, groups: Mapping[str, Tree]) -> "Parameters":
@@ -83,7 +83,7 @@ class Example(NamedTuple):
     index: Array  # type: ignore[assignment]  # tuple.index, which nobody calls
     weight: Array
     mask: Array | None = None
-    start: Array | None = None
+    start: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

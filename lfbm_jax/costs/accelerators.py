@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -132,7 +133,7 @@ MIB = 1024 * KIB
 # Sources: for rates and memory, NVIDIA's data sheets of the SXM modules (A100 80GB, H100, H200),
 # without sparsity; for cores, clocks and caches, its architecture papers (Ampere, Hopper), which
 # agree with XLA's own descriptions.
-AMPERE = {
+AMPERE: dict[str, Any] = {
     "tera": (19.5, 156, 312),
     "capability": 8,
     "cores": 108,
@@ -141,7 +142,7 @@ AMPERE = {
     "cache": 40 * MIB,
     "shared": 164 * KIB,
 }
-HOPPER = {
+HOPPER: dict[str, Any] = {
     "tera": (67, 494.7, 989.4),
     "capability": 9,
     "cores": 132,

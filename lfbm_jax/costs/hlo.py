@@ -48,10 +48,9 @@ class Operation:
         """The names of the operations whose results this one takes."""
         return re.findall(r"%([\w.\-]+)", self.arguments)
 
-    def called(self, role: str) -> str | None:
-        """The name of the computation in an attribute such as "body"; None without it."""
-        found = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
-        return found and found[1]
+    def called(self, role: str) -> str:
+        """The name in an attribute such as "body", which the operation must have."""
+        return re.findall(rf"\b{role}=%?([\w.\-]+)", self.attributes)[0]
 
 
 Computation = dict[str, Operation]  # name of the result -> operation, in the order of execution
@@ -165,7 +164,7 @@ def _run(
             yield from _run(computations, operation.called("calls"), times)
         elif operation.kind == "conditional":
             branches = re.search(r"branch_computations=\{([^}]*)\}", operation.attributes)
-            pair = [operation.called("true_computation"), operation.called("false_computation")]
+            pair = map(operation.called, ("true_computation", "false_computation"))
             for branch in re.findall(r"[\w.\-]+", branches[1]) if branches else pair:
                 yield from _run(computations, branch, times)
 
@@ -211,7 +210,8 @@ def _products(
     if operation.kind == "dot":
         yield _precision(computation, operation), _dot(operation, shapes[0], result)
     elif operation.kind == "convolution":
-        yield _precision(computation, operation), _convolution(operation, *shapes, result)
+        flops = _convolution(operation, shapes[0], shapes[1], result)
+        yield _precision(computation, operation), flops
     elif operation.kind == "custom-call":
         callee = _callee(operation)
         if callee.startswith("__cudnn$convBackwardInput"):
@@ -239,9 +239,9 @@ def _precision(computation: Computation, operation: Operation) -> str:
 
 def _dot(operation: Operation, left: list[int], result: list[int]) -> int:
     """The flops of a dot: two per entry of the result and term of its sum."""
-    contracted = re.search(
+    contracted = re.findall(
         r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]*)', operation.attributes
-    )[1]
+    )[0]
     terms = math.prod(left[int(axis)] for axis in re.findall(r"\d+", contracted))
     return 2 * math.prod(result) * terms
 
@@ -255,8 +255,8 @@ def _convolution(
         operation: the convolution, or a call that computes one of its derivatives.
         inputs, kernel, outputs: the shapes of the convolution, also if a derivative is computed.
     """
-    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", operation.attributes)
-    of_input, of_kernel, of_output = labels.groups()
+    labels = re.findall(r"dim_labels=(\w+)_(\w+)->(\w+)", operation.attributes)
+    of_input, of_kernel, of_output = labels[0]
     window = re.search(r"window=\{([^}]*)\}", operation.attributes)
     fields = dict(field.split("=") for field in window[1].split()) if window else {}
     flops = 2 * inputs[of_input.index("b")]
@@ -292,6 +292,6 @@ def _bytes(shape: str) -> int:
     """The bytes of an array, or of a tuple of arrays."""
     total = 0
     for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shape):
-        bits = BITS.get(dtype) or int(re.search(r"\d+", dtype)[0])
+        bits = BITS.get(dtype) or int(re.findall(r"\d+", dtype)[0])
         total += bits // 8 * math.prod(int(length) for length in dims.split(",") if length)
     return total

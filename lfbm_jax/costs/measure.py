@@ -169,7 +169,7 @@ def device_name() -> str:
 
 def num_threads() -> int:
     """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _seconds(
@@ -178,7 +178,7 @@ def _seconds(
     """The median (or the best) time per call of a compiled function, without the first call."""
     compiled = jax.jit(function).lower(*args).compile()
     jax.block_until_ready(compiled(*args))
-    times = []
+    times: list[float] = []
     while len(times) < REPEATS and sum(times) < REPEATS_SECONDS:
         begin = time.perf_counter()
         jax.block_until_ready(compiled(*args))

@@ -71,10 +71,11 @@ def _bytes_per_example(
     """Bytes per example that the backward pass of an update needs, the two largest arrays twice."""
     prepared = jax.eval_shape(model.prepare, parameters)
     side, dtype = config.data.image_size, jax.dtypes.canonicalize_dtype(float)
+    shaped: Any = jax.ShapeDtypeStruct  # It stands for an array.
     example = Example(
-        jax.ShapeDtypeStruct((TRACED, side, side, config.data.channels), dtype),
-        jax.ShapeDtypeStruct((TRACED,), jnp.int32),
-        jax.ShapeDtypeStruct((TRACED,), dtype),
+        shaped((TRACED, side, side, config.data.channels), dtype),
+        shaped((TRACED,), jnp.int32),
+        shaped((TRACED,), dtype),
     )
 
     def residuals(update, prepared, example):

@@ -55,7 +55,7 @@ def describe(config: ml_collections.ConfigDict, model: Model, target: Target) ->
     lowered = _lower(config, model, target)
     found = {"device": target.accelerator.name, "devices": len(target.devices)}
     try:
-        compiled = lowered.compile()
+        compiled: Any = lowered.compile()  # Its two analyses are optional, but XLA's have both.
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -92,14 +92,17 @@ def _lower(config: ml_collections.ConfigDict, model: Model, target: Target) -> j
     count, side = len(target.devices), config.data.image_size
     shard = sharding.shard_size(config.train.batch_size, count)
     shape = (count, config.train.steps_per_call, shard)
+    shaped: Any = jax.ShapeDtypeStruct  # It stands for an array.
     examples = Example(
-        jax.ShapeDtypeStruct((*shape, side, side, config.data.channels), jnp.uint8),
-        jax.ShapeDtypeStruct(shape, jnp.int32),
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-        jax.ShapeDtypeStruct((*shape, side, side, 1), jnp.uint8) if config.data.mask else None,
+        shaped((*shape, side, side, config.data.channels), jnp.uint8),
+        shaped(shape, jnp.int32),
+        shaped(shape, jnp.float32),
+        shaped((*shape, side, side, 1), jnp.uint8) if config.data.mask else None,
     )
     init = functools.partial(learning.init_state, config, model, count * shard)
-    update = learning.make_update(config, model, steps_per_epoch=1000, devices=target.devices)
+    update: Any = learning.make_update(
+        config, model, steps_per_epoch=1000, devices=target.devices
+    )  # a function that JAX has compiled
     return update.lower(jax.eval_shape(init), examples, np.int32(1))
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any, cast
 
 import jax
 
@@ -35,6 +35,9 @@ class Worker:
 
     def __init__(self, process: subprocess.Popen):
         self._process = process
+        # Both are pipes, see `started`.
+        self._requests = cast(IO[str], process.stdin)
+        self._answers = cast(IO[str], process.stdout)
         self._steps_per_turn = 1
         self.ready = self._answer()
         self.seconds: list[float] = []
@@ -55,13 +58,13 @@ class Worker:
         return self._ask(0)
 
     def _ask(self, steps: int) -> dict[str, Any]:
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
+        self._requests.write(f"{steps}\n")
+        self._requests.flush()
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         """The next line that the process prints; raises UserError if it ended instead."""
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise UserError(f"the measured process ended with status {self._process.wait()}")
         return json.loads(line)
@@ -81,7 +84,7 @@ def started(
         folder: its working directory.
     """
     process = subprocess.Popen(
-        list(map(os.fspath, command)),
+        [os.fspath(word) for word in command],
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -92,7 +95,8 @@ def started(
     try:
         yield Worker(process)
     finally:
-        process.stdin.close()
+        if process.stdin:
+            process.stdin.close()
         process.terminate()
         process.wait()
 

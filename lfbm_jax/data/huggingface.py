@@ -164,7 +164,7 @@ def _left_out(names: Mapping[str, str], read: Iterable[str]) -> list[str]:
         names: for each file, why it cannot be read (a link, say), or "".
         read: the names of the files that are read.
     """
-    kinds = collections.Counter()
+    kinds: collections.Counter[str] = collections.Counter()
     for name in names.keys() - set(read):
         suffix = PurePosixPath(name).suffix or "without a suffix"
         of_others = " of other splits" if suffix in SUFFIXES else ""
@@ -253,7 +253,7 @@ class _Reader:
 
     def _arrange(self, keys: list[tuple[str, Any]]) -> cache.Layout:
         """Numbers text labels in alphabetical order and gives single missing labels -1."""
-        splits, labels = zip(*keys, strict=True) if keys else ((), ())
+        splits, labels = [split for split, _ in keys], [label for _, label in keys]
         classes, known = self.classes, {label for label in labels if label is not None}
         if any(isinstance(label, str) for label in known):
             classes = sorted(known)

@@ -7,11 +7,12 @@ for images and 2049 for labels; the count; for images, height and width), then o
 import contextlib
 import errno
 import gzip
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -97,7 +98,7 @@ def _images(path: Path, count: int) -> Iterator[np.ndarray]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
     """Opens a file for reading its decompressed content; read failures become a UserError."""
     try:
         if web_page.is_web_page(path):
@@ -112,7 +113,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                         ) from error
 
 
-def _dimensions(file: BinaryIO, path: Path, kind: str) -> tuple[int, ...]:
+def _dimensions(file: io.BufferedIOBase, path: Path, kind: str) -> tuple[int, ...]:
     magic, *dimensions = struct.unpack(
         f">{1 + DIMENSIONS[kind]}I", _take(file, path, 4 * (1 + DIMENSIONS[kind]))
     )
@@ -123,14 +124,14 @@ def _dimensions(file: BinaryIO, path: Path, kind: str) -> tuple[int, ...]:
     return tuple(dimensions)
 
 
-def _take(file: BinaryIO, path: Path, count: int) -> bytes:
+def _take(file: io.BufferedIOBase, path: Path, count: int) -> bytes:
     taken = file.read(count)
     if len(taken) != count:
         raise UserError(f"{path} is truncated: fetch it again")
     return taken
 
 
-def _expect_end(file: BinaryIO, path: Path) -> None:
+def _expect_end(file: io.BufferedIOBase, path: Path) -> None:
     """Raises a UserError if bytes follow. Reading to the end also makes gzip check its checksum."""
     if file.read(1):
         raise UserError(f"{path} is longer than its header says: fetch it again")

@@ -188,7 +188,7 @@ class _Tree:
         folders = _without_common([PurePosixPath(name).parts[:-1] for name in names])
         tops = {path[0].lower() for path in folders if path}
         self.splits, self.folders = ["train"] * len(names), folders
-        self.misfits = {}
+        self.misfits: dict[str, Misfit] = {}
         if not tops.isdisjoint(SPLITS):
             held_out = dict.fromkeys(VALIDATION, UNUSED if "test" in tops else "test")
             roles = {split: split for split in SPLITS} | held_out

@@ -133,7 +133,8 @@ def _check_files(data: Any, builder: Any, downloads: Path) -> None:
     if manual and not manual.is_dir():
         raise UserError(f"data.manual_dir={data.manual_dir!r} is not a folder: name the one with"
                         f" the original files of {builder.name}")
-    missing, others = {}, []
+    missing: dict[str, str] = {}
+    others: list[str] = []
     for url, info in (builder.url_infos or {}).items():
         given = manual and info.filename and (manual / info.filename).is_file()
         if given:
@@ -172,7 +173,7 @@ def _silent_hosts(urls: list[str]) -> list[str]:
     """Returns the hosts that send no answer, not even an error, within CONNECT_SECONDS."""
     import requests
 
-    silent = {urlsplit(url).hostname: url for url in urls}
+    silent = {urlsplit(url).hostname or "": url for url in urls}
 
     def ask(host: str, url: str) -> None:
         with contextlib.suppress(requests.RequestException):

@@ -59,8 +59,13 @@ def initialize(
         raise UserError(f"{field}: use HOST:PORT, or auto under SLURM, Open MPI or on TPUs")
     # JAX's own handler of SIGTERM would take the signal away from the training loop.
     jax.config.update("jax_enable_preemption_service", False)
-    known = coordinator != "auto" and num_processes is not None and process_id is not None
-    if known and 1 < num_processes and process_id < num_processes:
+    if (
+        coordinator != "auto"
+        and num_processes is not None
+        and process_id is not None
+        and 1 < num_processes
+        and process_id < num_processes
+    ):
         rendezvous.meet(coordinator, num_processes, process_id, wait_seconds)
         wait_seconds = max(wait_seconds, WAIT_SECONDS)  # All are there: leave JAX time to connect.
     elif coordinator == "auto":
@@ -81,7 +86,8 @@ def initialize(
         ) from error
     counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
-        few, many = min(counts, key=counts.get), max(counts, key=counts.get)
+        count_of = counts.__getitem__
+        few, many = min(counts, key=count_of), max(counts, key=count_of)
         raise UserError(
             f"{field}: process {few} has {counts[few]} devices and process {many} has"
             f" {counts[many]}; give all of them the same number (CUDA_VISIBLE_DEVICES chooses GPUs)"
@@ -107,7 +113,7 @@ def everywhere(function: Callable[[], T]) -> T:
     """
     if jax.process_count() == 1:
         return function()
-    result, failure = None, None
+    failure = None
     try:
         result = function()
     except Exception as error:

@@ -18,13 +18,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lfbm_jax.errors import Misfit, UserError
 from lfbm_jax.files.web_page import is_web_page
 
-TAR_OPENERS = {".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open,
-               ".txz": lzma.open, ".tar.bz2": bz2.open}
+TAR_OPENERS: dict[str, Callable[..., Any]] = {
+    ".tar": open,
+    ".tar.gz": gzip.open,
+    ".tgz": gzip.open,
+    ".tar.xz": lzma.open,
+    ".txz": lzma.open,
+    ".tar.bz2": bz2.open,
+}
 ARCHIVES = (*TAR_OPENERS, ".zip")
 ENCRYPTED = 0x1  # of a zip member's flags
 # What Python raises for damaged compressed content.
@@ -68,7 +74,7 @@ def in_folder(folder: Path) -> list[Member]:
     the link.
     """
     candidates, left_out, known = [], {}, set()
-    unreadable = []
+    unreadable: list[OSError] = []
     places = [folder]
     for place in places:  # Links to folders are appended, so paths without links come first.
         for parent, folders, files in os.walk(place, onerror=unreadable.append):
@@ -157,7 +163,8 @@ def _unzipped(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> by
     try:
         return file.read(info)
     except (NotImplementedError, RuntimeError) as error:  # RuntimeError: a missing module.
-        method = zipfile.compressor_names.get(info.compress_type, "unknown")
+        names = zipfile.compressor_names  # type: ignore[attr-defined]  # not in the stubs
+        method = names.get(info.compress_type, "unknown")
         raise Misfit(where, "compressed by a method that Python cannot read", f"method"
                      f" {info.compress_type}, {method}", UNPACK) from error
     except (OSError, *DAMAGED) as error:
@@ -167,7 +174,7 @@ def _unzipped(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> by
 
 
 def _in_tar(archive: Path) -> Iterator[Member]:
-    with TAR_OPENERS[archive_kind(archive)](archive, "rb") as stream:
+    with TAR_OPENERS[archive_kind(archive) or ""](archive, "rb") as stream:
         with tarfile.open(fileobj=stream, mode="r|") as file:
             for member in file:
                 read = functools.partial(_untarred, archive, file, member)
@@ -184,4 +191,5 @@ def _in_tar(archive: Path) -> Iterator[Member]:
 
 def _untarred(archive: Path, file: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     with _explained(archive):
-        return file.extractfile(member).read()
+        content = file.extractfile(member)
+        return content.read() if content else b""  # A device or the like has no content.

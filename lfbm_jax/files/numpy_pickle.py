@@ -47,7 +47,8 @@ class _DType:
     def __setstate__(self, state: tuple) -> None:
         order = _text(state[1])
         if order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(order)
+            # NumPy's stubs want a literal.
+            self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
 
 
 class _Array:

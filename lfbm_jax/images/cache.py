@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,7 +147,7 @@ def fill(
                 atomic.publish(scratch, directory, lambda path: load(path) is not None)
         if notes := reading.notes():
             print(f"{data.name or data.source}: {'; '.join(notes)}", flush=True)
-        cache = load(directory)
+        cache = _mapped(directory, _manifest(directory))
     return cache
 
 
@@ -158,8 +158,11 @@ def load(directory: Path) -> Cache | None:
         sizes = {name: (directory / name).stat().st_size for name in manifest["bytes"]}
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    if sizes != manifest["bytes"]:
-        return None
+    return _mapped(directory, manifest) if sizes == manifest["bytes"] else None
+
+
+def _mapped(directory: Path, manifest: dict[str, Any]) -> Cache:
+    """The cache in a folder whose files have the right sizes."""
     every, count = pooled(directory), manifest["train"]
     train, held_out = (
         Split(every.images[rows], None if every.labels is None else every.labels[rows], name)
@@ -181,7 +184,7 @@ def pooled(directory: Path) -> Split:
 
 
 def by_split(
-    keys: list[tuple[str, int | None]],
+    keys: Sequence[tuple[str, int | None]],
     classes: list[str] | None = None,
     test_name: str = "test",
 ) -> Layout:
@@ -189,11 +192,11 @@ def by_split(
 
     The splits are `train` and `test_name`, which is held out.
     """
-    labels = [label for _, label in keys]
+    labels = [label for _, label in keys if label is not None]
     return Layout(
         train=[i for i, (split, _) in enumerate(keys) if split == "train"],
         test=[i for i, (split, _) in enumerate(keys) if split == test_name],
-        labels=None if None in labels else labels,
+        labels=labels if len(labels) == len(keys) else None,
         classes=classes,
         test_name=test_name,
     )

@@ -135,7 +135,7 @@ class Fit:
             side = min(width, height)
             return Window((height - side) // 2, (width - side) // 2, side)
         shape = f"{height} pixels high and {width} wide"
-        if self.crop:
+        if isinstance(self.crop, Window):
             top, left, side = self.crop
             if top + side > height or left + side > width:
                 raise Misfit(where, f"smaller than data.crop='{top},{left},{side},{side}' reaches",

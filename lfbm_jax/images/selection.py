@@ -95,9 +95,9 @@ def select(cache: Cache, data: Any) -> Cache:
         test_name = cache.held_out.name if cache.held_out else ""
     return Cache(
         _split(every, train, "train"),
-        _split(every, test, test_name),
+        _split(every, test, test_name) if len(test) else None,
         cache.directory,
-        _split(every, excluded, "excluded"),
+        _split(every, excluded, "excluded") if len(excluded) else None,
         _name(data),
     )
 
@@ -132,8 +132,7 @@ def _are_of(split: Split, labels: tuple) -> np.ndarray:
     return np.isin(split.labels, labels)
 
 
-def _split(every: Split, rows: np.ndarray, name: str) -> Split | None:
-    if not len(rows):
-        return None
+def _split(every: Split, rows: np.ndarray, name: str) -> Split:
     labels = None if every.labels is None else every.labels[rows]
-    return Split(Rows(every.images, rows), labels, name)
+    # See `Split`: rows are indexed as an array is.
+    return Split(Rows(every.images, rows), labels, name)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
-from lfbm_jax.model import Array, Example, Model, Parameters, Part, Tree
+from lfbm_jax.model import Example, Model, Parameters, Part, Tree
 
 # z [d] -> (log p(z), log p(x|z)), both in nats; their sum is the log joint density.
 LogJoint = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -74,7 +74,7 @@ class Inference(Part, abc.ABC):
         key: jax.Array,
         example: Example,
         log_joint: LogJoint,
-        start: Array | None = None,
+        start: jax.Array | None = None,
     ) -> Posterior:
         """Infers z from one example.
 

@@ -27,7 +27,7 @@ from lfbm_jax.errors import UserError, check_at_least_one
 from lfbm_jax.inference import langevin
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import convolutions, denoiser, diffusion
-from lfbm_jax.model import Example
+from lfbm_jax.model import Array, Example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Inference(langevin.Inference):
         info = {
             **found.info,
             "loss_inference": loss,
-            "chain_distance": jnp.linalg.norm(found.z - found.start),
+            "chain_distance": jnp.linalg.norm(found.z - start),
         }
         return found._replace(loss=loss, info=jax.lax.stop_gradient(info))
 
@@ -124,14 +124,18 @@ class Inference(langevin.Inference):
         few = {"layers": layers, "diffusion_steps": 3, "num_draws": 2}
         return super().smoke_settings(settings) | sizes | few
 
-    def _given(self, phi: dict, image: jax.Array) -> diffusion.Predict:
+    def _given(self, phi: dict, image: Array) -> diffusion.Predict:
         """The prediction of the noise in z_lambda given an image."""
         given = self._features().apply({"params": phi["features"]}, image)
         network = self._denoiser()
-        return lambda z, level: network.apply({"params": phi["denoiser"]}, z, level, given)
+
+        def predict(z: jax.Array, level: jax.Array) -> Any:
+            return network.apply({"params": phi["denoiser"]}, z, level, given)
+
+        return predict
 
     def _features(self) -> convolutions.Convolutions:
-        layers = tuple(map(tuple, self.layers))
+        layers = tuple((*layer,) for layer in self.layers)
         return convolutions.Convolutions(layers, self.num_features, self.dtype)
 
     def _denoiser(self) -> denoiser.Denoiser:

@@ -49,7 +49,7 @@ class Inference(base.Inference):
         key: jax.Array,
         example: Example,
         log_joint: LogJoint,
-        start: Array | None = None,
+        start: jax.Array | None = None,
     ) -> Posterior:
         """Draws z for one example; see the base class.
 
@@ -96,5 +96,5 @@ class Inference(base.Inference):
 
     def _network(self) -> convolutions.Convolutions:
         return convolutions.Convolutions(
-            tuple(map(tuple, self.layers)), 2 * self.latent_dim, self.dtype
+            tuple((*layer,) for layer in self.layers), 2 * self.latent_dim, self.dtype
         )

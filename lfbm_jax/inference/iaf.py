@@ -14,7 +14,7 @@ import numpy as np
 from lfbm_jax.errors import check_at_least_one
 from lfbm_jax.inference import encoder
 from lfbm_jax.inference.base import LogJoint, Posterior
-from lfbm_jax.model import Array, Example
+from lfbm_jax.model import Example
 
 # Added to the raw gate, so that the steps are close to the identity at first.
 GATE_OFFSET = 2.0
@@ -62,7 +62,7 @@ class Inference(encoder.Inference):
         key: jax.Array,
         example: Example,
         log_joint: LogJoint,
-        start: Array | None = None,
+        start: jax.Array | None = None,
     ) -> Posterior:
         """Draws z for one example; see the encoder. Here log_q includes the flow."""
         base = super().infer(phi, key, example, log_joint, start)

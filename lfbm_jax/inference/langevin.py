@@ -10,7 +10,7 @@ from lfbm_jax.errors import check_at_least_one, check_positive
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import langevin_step
-from lfbm_jax.model import Array, Example, Tree
+from lfbm_jax.model import Example, Tree
 
 # The default in evaluation: 400 steps of gradient ascent, as in the authors' code.
 EVALUATION = {"num_steps": 400, "noise": False}
@@ -46,7 +46,7 @@ class Inference(base.Inference):
         key: jax.Array,
         example: Example,
         log_joint: LogJoint,
-        start: Array | None = None,
+        start: jax.Array | None = None,
     ) -> Posterior:
         """Runs one example's chain; see the base class.
 

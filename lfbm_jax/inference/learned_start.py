@@ -85,7 +85,7 @@ class Inference(langevin.Inference):
             **found.info,
             "loss_inference": loss,
             "deviation": jnp.mean(deviation),
-            "chain_distance": jnp.linalg.norm(found.z - found.start),
+            "chain_distance": jnp.linalg.norm(found.z - start),
         }
         return found._replace(loss=loss, info=jax.lax.stop_gradient(info))
 

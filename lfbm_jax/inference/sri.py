@@ -32,7 +32,7 @@ from lfbm_jax.inference import langevin
 from lfbm_jax.inference.base import LogJoint, Posterior, Tune
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers import langevin_step
-from lfbm_jax.model import Array, Example, Model, Parameters
+from lfbm_jax.model import Example, Model, Parameters
 
 FACTORS = (0.8, 1.0, 1.25)  # Factors of the step size that are tried; the best is kept.
 MAX_ROUNDS = 20  # Rounds per search, which can divide the step size by 87.
@@ -75,7 +75,7 @@ class Inference(langevin.Inference):
         key: jax.Array,
         example: Example,
         log_joint: LogJoint,
-        start: Array | None = None,
+        start: jax.Array | None = None,
     ) -> Posterior:
         """Runs one example's chain; see the base class.
 

@@ -50,10 +50,12 @@ class Convolutions(nn.Module):
         return last(hidden.reshape(-1).astype(image.dtype))
 
 
-def _promote_all_but_bias(x, kernel, bias, dtype):
+def _promote_all_but_bias(
+    *arrays: jax.Array | None, dtype: Any = None, inexact: bool = True
+) -> list[jax.Array | None]:
     """flax's `promote_dtype`, except that the bias, whose gradient sums many pixels, is kept."""
-    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
-    return x, kernel, bias
+    x, kernel, bias = arrays
+    return [*nn.dtypes.promote_dtype(x, kernel, dtype=dtype, inexact=inexact), bias]
 
 
 def convolve(

@@ -6,7 +6,6 @@ step. Sampling applies them in reverse. Every parameter array has a leading axis
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import distrax
 import flax.linen as nn
@@ -35,15 +34,14 @@ class Flow:
             their linear maps (see `folded_flow`).
 
     Attributes:
+        latent_dim: d, a field of every prior.
         num_steps: number of steps; the paper's default is 5 (appendix D), 10 at 256 x 256.
         hidden_width: width of the two hidden layers of every coupling network.
     """
 
+    latent_dim: int
     num_steps: int = 5
     hidden_width: int = 64
-
-    # How many vectors a coupling's network returns: a shift and, except in NICE, raw scales.
-    _num_outputs: ClassVar[int] = 2
 
     def __post_init__(self):
         if self.latent_dim < 2:
@@ -87,6 +85,11 @@ class Flow:
 
         z0, log_dets = jax.lax.scan(step, z, prepared["steps"])
         return z0, jnp.sum(log_dets)
+
+    @property
+    def _num_outputs(self) -> int:
+        """How many vectors a coupling's network returns: here a shift and raw scales."""
+        return 2
 
     def _coupling(self, network: dict, step: dict) -> bijectors.AffineCoupling:
         """The coupling of a step; `network` has the parameters of its network."""

@@ -80,7 +80,7 @@ def reversals(num_steps: int, latent_dim: int) -> jax.Array:
 
 
 def inverse_and_log_det(
-    steps: list[dict], log_scale: Callable[..., jax.Array], z: jax.Array
+    steps: list[dict], log_scale: Callable[..., jax.Array | float], z: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The output of the last coupling, padded, and the sum of all log-scales; z [d].
 

@@ -30,7 +30,7 @@ def make_update(
     model: Model,
     steps_per_epoch: int,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable[[TrainState, Example, int], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Example, int | np.integer], tuple[TrainState, Metrics]]:
     """The compiled update: several iterations of Algorithm 1, on all devices or on `devices`.
 
     Returns:

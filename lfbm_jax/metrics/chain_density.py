@@ -62,7 +62,8 @@ def chain_densities(
         z = mean + chain.step_size * jax.random.normal(noise_key, mean.shape, mean.dtype)
         found.append((jnp.mean(jax.vmap(log_joint)(z)), *_mixture(z, mean, chain.step_size)))
         done = k
-    return tuple(jnp.stack(values) for values in zip(*found, strict=True))
+    energy, lower, upper = (jnp.stack(values) for values in zip(*found, strict=True))
+    return energy, lower, upper
 
 
 def _mixture(z: jax.Array, mean: jax.Array, stddev: float) -> tuple[jax.Array, jax.Array]:

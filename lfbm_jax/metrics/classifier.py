@@ -23,7 +23,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lfbm_jax.files import atomic, terminal
-from lfbm_jax.images.cache import Cache, Split, blaming_cache_dir
+from lfbm_jax.images.cache import Cache, blaming_cache_dir
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.metrics.features import Extractor
 
@@ -74,11 +74,14 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
         data: the data set; labels are 0, 1, ...
         num_epochs: passes over the training images.
     """
-    network = Network(int(data.train.labels.max()) + 1)
+    labels = data.train.labels
+    if labels is None:
+        raise ValueError("the training images have no labels")
+    network = Network(int(labels.max()) + 1)
     path = data.directory / _file_name(num_epochs, len(data.train.images), data.selection)
     parameters = _kept(path)
     if parameters is None:
-        parameters = _train(network, data.train, num_epochs)
+        parameters = _train(network, data.train.images, labels, num_epochs)
         with (
             blaming_cache_dir(data.directory),
             atomic.replacing(path) as temporary,
@@ -127,13 +130,15 @@ def _file_name(num_epochs: int, num_images: int, selection: str) -> str:
     return f"classifier-{digest[:12]}.npz"
 
 
-def _train(network: Network, split: Split, num_epochs: int) -> Any:
+def _train(
+    network: Network, all_images: np.ndarray, all_labels: np.ndarray, num_epochs: int
+) -> Any:
     """Minimises the cross entropy by Adam with a cosine decay of the learning rate to zero."""
-    batch_size = min(BATCH_SIZE, len(split.images))
-    steps = len(split.images) // batch_size
+    batch_size = min(BATCH_SIZE, len(all_images))
+    steps = len(all_images) // batch_size
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, num_epochs * steps))
     key = jax.random.key(SEED)
-    parameters = jax.jit(network.init)(key, to_unit_range(split.images[:1]))["params"]
+    parameters = jax.jit(network.init)(key, to_unit_range(all_images[:1]))["params"]
     moments = optimizer.init(parameters)
 
     def loss(parameters, images, labels):
@@ -149,9 +154,9 @@ def _train(network: Network, split: Split, num_epochs: int) -> Any:
     with terminal.bar(total=num_epochs * steps, desc="training the classifier", unit="step",
               delay=3, leave=False) as bar:
         for epoch in range(num_epochs):
-            order = np.random.default_rng((SEED, epoch)).permutation(len(split.images))
+            order = np.random.default_rng((SEED, epoch)).permutation(len(all_images))
             for rows in order[: steps * batch_size].reshape(steps, batch_size):
-                images, labels = split.images[rows], split.labels[rows]
+                images, labels = all_images[rows], all_labels[rows]
                 parameters, moments, value = update(parameters, moments, images, labels)
                 bar.update()
     if not jnp.isfinite(value):

@@ -12,6 +12,7 @@ from lfbm_jax.files import atomic, terminal
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import to_uint8, to_unit_range
 from lfbm_jax.metrics.frechet import Gaussian, Moments
+from lfbm_jax.model import Array
 
 CHUNK = 1000  # images handled at a time
 KEPT = 10_000  # feature vectors kept for the kernel distance
@@ -29,7 +30,7 @@ class Extractor:
 
     def __init__(
         self,
-        function: Callable[[Any, jax.Array], jax.Array],
+        function: Callable[[Any, Array], jax.Array],
         parameters: Any,
         size: int,
         batch_size: int,

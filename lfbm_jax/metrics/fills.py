@@ -3,7 +3,8 @@
 Masks are 1 where a pixel is visible; x is in [-1, 1].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,7 @@ def _bilinear(x: np.ndarray, visible: np.ndarray) -> np.ndarray:
 
 def _median(x: np.ndarray, visible: np.ndarray) -> np.ndarray:
     filled = x.copy()
-    hidden = np.argwhere(~visible)
+    hidden: Sequence[Any] | np.ndarray = np.argwhere(~visible)
     for radius in range(1, max(visible.shape)):
         left = []
         for row, column in hidden:

@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.model import Array
 
 SIDE = 299  # height and width of its input
 FEATURES = 2048
@@ -163,7 +164,7 @@ class Inception(nn.Module):
         return jnp.mean(x, axis=(1, 2))
 
 
-def features(parameters: Any, x: jax.Array) -> jax.Array:
+def features(parameters: Any, x: Array) -> Any:
     """The features [B, 2048] of images x [B, H, W, C] in [-1, 1], grey or colour.
 
     Images are resized to 299 x 299 by bilinear interpolation without antialiasing.

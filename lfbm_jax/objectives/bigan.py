@@ -13,7 +13,7 @@ from lfbm_jax.errors import UserError, check_at_least_one
 from lfbm_jax.images.pixels import occlude
 from lfbm_jax.layers import convolutions
 from lfbm_jax.layers.image_and_vector import ImageAndVector
-from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.model import Array, Example, Model, Parameters, Tree
 from lfbm_jax.objectives import base
 from lfbm_jax.objectives.base import Keys, Loss, Update
 
@@ -63,7 +63,7 @@ class Objective(base.Objective):
                 " use the variant :bigan"
             )
 
-    def init(self, key: jax.Array) -> dict[str, dict]:
+    def init(self, key: jax.Array) -> dict[str, Tree]:
         """Draws the parameters of the discriminator."""
         image, z = jnp.zeros(self.image_shape), jnp.zeros(self.latent_dim)
         return {"discriminator": self._network().init(key, image, z)}
@@ -98,7 +98,7 @@ class Objective(base.Objective):
         cross_entropy = jax.nn.softplus(-self._logit(prepared.psi, x, z))
         return -(1 - self.score_weight) * distance - self.score_weight * cross_entropy
 
-    def _logit(self, psi: dict[str, dict], image: jax.Array, z: jax.Array) -> jax.Array:
+    def _logit(self, psi: dict[str, Tree], image: Array, z: jax.Array) -> Any:
         """D(x, z), [], of an image in [-1, 1], [H, W, C], and z [d]."""
         return self._network().apply(psi["discriminator"], image, z)
 

@@ -14,7 +14,7 @@ from lfbm_jax.errors import UserError, check_at_least_one
 from lfbm_jax.images.pixels import occlude
 from lfbm_jax.layers import convolutions, spectral_norm
 from lfbm_jax.layers.image_and_vector import ImageAndVector
-from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.model import Array, Example, Model, Parameters, Tree
 from lfbm_jax.objectives import base
 from lfbm_jax.objectives.base import Keys, Loss, Update
 
@@ -60,7 +60,7 @@ class Objective(base.Objective):
                 " use the variant :ebm_vae"
             )
 
-    def init(self, key: jax.Array) -> dict[str, dict]:
+    def init(self, key: jax.Array) -> dict[str, Tree]:
         """Draws the parameters of the energy."""
         image, z = jnp.zeros(self.image_shape), jnp.zeros(self.latent_dim)
         return {"energy": self._network().init(key, image, z)}
@@ -115,10 +115,11 @@ class Objective(base.Objective):
         z = model.eval_inference.infer(prepared.phi, jax.random.key(0), example, log_joint).z
         return -self._energy(prepared.psi, example.image, z)
 
-    def _energy(self, psi: dict[str, dict], image: jax.Array, z: jax.Array) -> jax.Array:
+    def _energy(self, psi: dict[str, Tree], image: Array, z: jax.Array) -> jax.Array:
         """E(x, z) > 0, [], of an image in [-1, 1], [H, W, C], and z [d]."""
         parameters = jax.tree.map(spectral_norm.normalized, psi["energy"])
-        return jax.nn.softplus(self._network().apply(parameters, image, z))
+        raw: Any = self._network().apply(parameters, image, z)
+        return jax.nn.softplus(raw)
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:

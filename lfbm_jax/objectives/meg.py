@@ -13,7 +13,7 @@ from lfbm_jax.errors import UserError, check_at_least_one
 from lfbm_jax.images.pixels import occlude
 from lfbm_jax.layers import convolutions
 from lfbm_jax.layers.image_and_vector import ImageAndVector
-from lfbm_jax.model import Example, Model, Parameters
+from lfbm_jax.model import Array, Example, Model, Parameters, Tree
 from lfbm_jax.objectives import base
 from lfbm_jax.objectives.base import Keys, Loss, Update
 
@@ -67,7 +67,7 @@ class Objective(base.Objective):
         if not self.gradient_weight >= 0:
             raise UserError(f"objective.gradient_weight={self.gradient_weight}: must be at least 0")
 
-    def init(self, key: jax.Array) -> dict[str, dict]:
+    def init(self, key: jax.Array) -> dict[str, Tree]:
         """Draws the parameters of the energy and of the statistic."""
         of_energy, of_statistic = jax.random.split(key)
         image, z = jnp.zeros(self.image_shape), jnp.zeros(self.latent_dim)
@@ -106,7 +106,8 @@ class Objective(base.Objective):
         z, sample = self._sample(model, prepared, keys, example)
         other = model.prior.sample(prepared.alpha, jax.random.fold_in(keys.loss, 1))
         network, psi = self._statistic_network(), prepared.psi
-        pair, no_pair = (network.apply(psi["statistic"], sample, vector) for vector in (z, other))
+        pair: Any = network.apply(psi["statistic"], sample, z)
+        no_pair: Any = network.apply(psi["statistic"], sample, other)
         information = -jax.nn.softplus(-pair) - jax.nn.softplus(no_pair)
         energy = self._energy(psi, sample)
         return Loss(energy - information, {"loss_generator": energy, "information": information})
@@ -116,9 +117,10 @@ class Objective(base.Objective):
         del model
         return -self._energy(prepared.psi, example.image)
 
-    def _energy(self, psi: dict[str, dict], image: jax.Array) -> jax.Array:
+    def _energy(self, psi: dict[str, Tree], image: Array) -> jax.Array:
         """E(x), [], of an image in [-1, 1], [H, W, C]."""
-        (value,) = self._energy_network().apply(psi["energy"], image)
+        energy: Any = self._energy_network().apply(psi["energy"], image)
+        (value,) = energy
         return value
 
     @classmethod
@@ -129,7 +131,7 @@ class Objective(base.Objective):
 
     def _sample(
         self, model: Model, prepared: Parameters, keys: Keys, example: Example
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, Array]:
         """z from the prior and g(z), grey where the example's pixels are hidden."""
         z, sample = model.sample(prepared, keys.loss)
         return z, occlude(sample, example.mask)

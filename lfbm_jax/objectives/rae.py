@@ -3,6 +3,7 @@ deterministic autoencoders"). The density of z is fitted after training.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,4 +80,5 @@ class Objective(base.Objective):
         if self.regularizer != "l2":
             return None
         kernels = (leaf for leaf in jax.tree.leaves(beta) if leaf.ndim > 1)
-        return self.regularizer_weight * sum(jnp.sum(jnp.square(leaf)) for leaf in kernels)
+        squares: Any = sum(jnp.sum(jnp.square(leaf)) for leaf in kernels)
+        return self.regularizer_weight * squares

@@ -53,9 +53,9 @@ class Prior(Flow, base.Prior):
             ]
         )
 
-    def _log_scale(self, step: dict, raw: jax.Array) -> jax.Array:
+    def _log_scale(self, step: dict, *raw: jax.Array) -> jax.Array:
         del step
-        return jax.nn.log_sigmoid(raw + 2.0)
+        return jax.nn.log_sigmoid(raw[0] + 2.0)
 
     def _init_step(self, key: jax.Array) -> dict:
         actnorm_key, linear_key, coupling_key = jax.random.split(key, 3)

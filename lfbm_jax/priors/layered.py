@@ -73,7 +73,8 @@ class Prior(base.Prior):
         return range(1, self.num_layers)
 
     def _moments(self, parameters: Any, above: jax.Array) -> tuple[jax.Array, jax.Array]:
-        mean, raw = jnp.split(self._network().apply(parameters, above), 2)
+        moments: Any = self._network().apply(parameters, above)
+        mean, raw = jnp.split(moments, 2)
         # Bounded, so that deviations cannot grow from layer to layer.
         return mean, MAX_LOG_DEVIATION * jnp.tanh(raw / MAX_LOG_DEVIATION)
 

@@ -21,7 +21,10 @@ class Prior(Flow, base.Prior):
     Attributes: see `Flow`.
     """
 
-    _num_outputs = 1
+    @property
+    def _num_outputs(self) -> int:
+        """See `Flow`; a shift alone."""
+        return 1
 
     def init(self, key: jax.Array) -> dict:
         """Parameters alpha: stacked steps, and log-scales [d] initialised to zero."""
@@ -50,8 +53,8 @@ class Prior(Flow, base.Prior):
         """One step. Its inverse, z -> z0, applies this list from first to last."""
         return distrax.Chain([self._coupling(prepared_step, prepared_step), bijectors.Reverse()])
 
-    def _log_scale(self, step: dict) -> float:
-        del step
+    def _log_scale(self, step: dict, *raw: jax.Array) -> float:
+        del step, raw
         return 0.0
 
     def _init_step(self, key: jax.Array) -> dict:

@@ -34,8 +34,8 @@ class Prior(Flow, base.Prior):
         coupling = self._coupling(prepared_step["coupling"], prepared_step)
         return distrax.Chain([coupling, bijectors.Reverse()])
 
-    def _log_scale(self, step: dict, raw: jax.Array) -> jax.Array:
-        return step["range"] * jnp.tanh(raw)
+    def _log_scale(self, step: dict, *raw: jax.Array) -> jax.Array:
+        return step["range"] * jnp.tanh(raw[0])
 
     def _init_step(self, key: jax.Array) -> dict:
         second_half = self.latent_dim - self.latent_dim // 2

@@ -95,9 +95,10 @@ class Prior(base.Prior):
         return settings | {"num_epochs": 2}
 
     def _negative_elbo(self, parameters: dict, key: jax.Array, z: jax.Array) -> jax.Array:
-        mean, log_deviation = jnp.split(self._encoder().apply(parameters["encoder"], z), 2)
+        moments: Any = self._encoder().apply(parameters["encoder"], z)
+        mean, log_deviation = jnp.split(moments, 2)
         u = mean + jnp.exp(log_deviation) * jax.random.normal(key, mean.shape, mean.dtype)
-        decoded = self._decoder().apply(parameters["decoder"], u)
+        decoded: Any = self._decoder().apply(parameters["decoder"], u)
         log_p = jax.scipy.stats.norm.logpdf(z, decoded, jnp.exp(parameters["log_gamma"]))
         divergence = 0.5 * (mean**2 + jnp.exp(2 * log_deviation) - 1) - log_deviation
         return jnp.sum(divergence - log_p)

@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.figure
@@ -50,7 +51,7 @@ def check(figure: str, config: ml_collections.ConfigDict) -> None:
 
 
 def collect(
-    runs: list[tuple[dict[str, Any], int, dict[str, float] | None]], figure: str
+    runs: Sequence[tuple[dict[str, Any], int, Mapping[str, Any] | None]], figure: str
 ) -> list[Row]:
     """Returns one row for each point of the grid.
 

@@ -142,26 +142,27 @@ def draw(chart: Chart, metrics: Mapping[str, Series]) -> str:
     """Draws a chart as an <svg> element that takes its text colour from the page."""
     import matplotlib  # Slow to import.
     from matplotlib.figure import Figure
+    from matplotlib.rcsetup import cycler
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": chart.title,
         "font.size": 9,
-        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
         "axes.spines.right": False,
         "axes.spines.top": False,
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
         **dict.fromkeys(("xtick.color", "ytick.color"), INK),
     }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style):  # type: ignore[arg-type]  # Its names are literals there.
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         for name, label in chart.lines.items():
             steps, values = _thinned(metrics[name])
             axes.plot(steps, values, label=label, marker="." if len(steps) <= MARKED else "")
-        values = [value for name in chart.lines for value in metrics[name].values]
-        if min(values) > 0 and max(values) > WIDE_RANGE * min(values):
+        every = [value for name in chart.lines for value in metrics[name].values]
+        if min(every) > 0 and max(every) > WIDE_RANGE * min(every):
             axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -9,7 +9,7 @@ import math
 TABLE_2_METHODS = (
     "VAE", "2sVAE", "RAE", "SRI", "SRI (L=5)", "ABP", "LEBM", "LFBM-VAE", "LFBM-MCMC"
 )  # fmt: skip
-TABLE_2 = {
+TABLE_2: dict[str, dict[str, tuple[float | None, ...]]] = {
     "SVHN": {
         "mse": (0.019, 0.019, 0.014, 0.018, 0.011, None, 0.008, 0.005, 0.005),
         "fid": (46.78, 42.81, 40.02, 44.86, 35.23, 49.71, 29.44, 24.96, 23.64),

@@ -150,7 +150,7 @@ def errors(found: Figures, expected: Figures, precision: str) -> dict[str, float
     for name, bound in BOUNDS.items():
         epsilon = EPSILON["float32" if bound.always_float32 else precision]
         of_each = [
-            np.linalg.norm(a.astype(float) - b) / np.linalg.norm(b) / epsilon
+            float(np.linalg.norm(a.astype(float) - b) / np.linalg.norm(b) / epsilon)
             for a, b in zip(found[name], expected[name], strict=True)
         ]
         error = float(bound.over(of_each))
@@ -162,7 +162,8 @@ def save(figures: Figures, path: pathlib.Path) -> None:
     """Writes figures to an .npz file, which appears complete or not at all."""
     arrays = {f"{name} {i}": a for name, each in figures.items() for i, a in enumerate(each)}
     with atomic.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        # NumPy's stubs take any name for the option `allow_pickle`.
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load(path: pathlib.Path) -> Figures:

@@ -57,7 +57,8 @@ class Checkpoints:
         self._directory = workdir.absolute() / "checkpoints"
         # Orbax logs every save through absl; our own progress line is enough.
         logging.getLogger("absl").setLevel(logging.ERROR)
-        self._manager = distributed.everywhere(
+        # None except in the first process, which alone uses it.
+        self._manager: Any = distributed.everywhere(
             lambda: self._open(read_only) if distributed.is_first() else None
         )
 
@@ -322,7 +323,7 @@ def _may_pass(error: BaseException | None) -> bool:
 def _disk_problem(error: BaseException) -> str | None:
     """What an error says about the disk; None if it says nothing about it."""
     if isinstance(error, OSError) and error.errno is not None:
-        return errno.errorcode.get(error.errno, "") + " " + error.strerror
+        return f"{errno.errorcode.get(error.errno, '')} {error.strerror}"
     for sign in ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded", "Read-only file"):
         if sign in str(error):
             return sign

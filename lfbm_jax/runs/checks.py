@@ -101,7 +101,7 @@ class Check(NamedTuple):
     def _started(self, command: "Command") -> Iterator[subprocess.Popen]:
         with (self.folder / f"{command.name}.log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *map(os.fspath, command.arguments)],
+                [sys.executable, "-m", *(os.fspath(word) for word in command.arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -59,7 +59,8 @@ def keep_compiled_programs() -> None:
 
     JAX_COMPILATION_CACHE_DIR names another folder.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    # JAX makes the attributes of its config at run time.
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(default_root() / "xla"))
 
 
@@ -92,7 +93,11 @@ def run(
             main(*(() if config is None else (found,)), *words[1:])
 
     try:
-        app.run(begin_and_run, argv=argv, flags_parser=lambda argv: _parse(argv, arguments))
+        app.run(
+            begin_and_run,
+            argv=None if argv is None else list(argv),
+            flags_parser=lambda argv: _parse(argv, arguments),
+        )
     except (UserError, FloatingPointError) as error:
         fail(str(error))
     except Interrupted as interrupted:

@@ -134,7 +134,9 @@ def _printed(config: Mapping[str, Any], task: str) -> dict[str, float]:
     if task == "generate" and data == "CelebAMask-HQ" and name in paper.TABLE_13:
         return {"fid": paper.TABLE_13[name][-1]}
     figure = {"reconstruct": "mse", "generate": "fid"}.get(task)
-    value = paper.table_2(data, name, figure) if figure else None
+    if figure is None:
+        return {}
+    value = paper.table_2(data, name, figure)
     return {} if value is None else {figure: value}
 
 

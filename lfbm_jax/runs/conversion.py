@@ -88,7 +88,7 @@ def _with_geometry(
     """Returns (features, kernel size, stride, padding) of every layer; see `adapt`."""
     kernels = [kernel for _, kernel in layers]
     if kernels == [kernel for _, kernel, _, _ in known]:
-        geometry = [tuple(rest) for _, _, *rest in known]
+        geometry = [(stride, padding) for _, _, stride, padding in known]
     else:
         unknown = [kernel for kernel in kernels[1:] if kernel not in GEOMETRY]
         if unknown:
@@ -97,4 +97,5 @@ def _with_geometry(
                 f" generator.layers in the config to layers with the kernel sizes {kernels}"
             )
         geometry = [(1, 0), *(GEOMETRY[kernel] for kernel in kernels[1:])]
-    return tuple((*layer, *rest) for layer, rest in zip(layers, geometry, strict=True))
+    both = zip(layers, geometry, strict=True)
+    return tuple((*layer, *rest) for layer, rest in both)

@@ -8,7 +8,7 @@ import json
 import pathlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
@@ -66,7 +66,9 @@ def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     distributed.everywhere(lambda: workdir.claim(folder, config))
 
 
-def figures(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, float] | None:
+def figures(
+    config: ml_collections.ConfigDict, folder: pathlib.Path
+) -> dict[str, float | None] | None:
     """The figures of a run that is done; None if it is not done with exactly this config.
 
     Returns:
@@ -127,7 +129,9 @@ def evaluated(
     return paths
 
 
-def add_costs(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, float]:
+def add_costs(
+    config: ml_collections.ConfigDict, folder: pathlib.Path
+) -> dict[str, float | None]:
     """Measures the costs of a finished run's model, and adds them to the run's figures.
 
     The times are meaningful only if nothing else runs on the machine.
@@ -165,7 +169,7 @@ def _prepared(config: ml_collections.ConfigDict) -> Cache:
 
 
 def _write(
-    found: dict[str, float], config: ml_collections.ConfigDict, folder: pathlib.Path
+    found: Mapping[str, float | None], config: ml_collections.ConfigDict, folder: pathlib.Path
 ) -> None:
     """Writes `figures.json`, which appears complete or not at all."""
     content = {"config": workdir.plain(config), "figures": found}

@@ -31,7 +31,7 @@ MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 NEWER_MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"  # JAX refuses both at once.
 MEMORY_FOR_JOBS = 0.9  # fraction of a GPU's memory that the runs on it share
 # Mode of `lfbm_jax.main` -> the function that does the same in this process.
-WORK = {"train": experiment.run, "costs": experiment.add_costs}
+WORK: dict[str, Callable[..., object]] = {"train": experiment.run, "costs": experiment.add_costs}
 
 JOBS = flags.DEFINE_integer(
     "jobs",
@@ -61,7 +61,7 @@ class Run(NamedTuple):
     config: ml_collections.ConfigDict
     folder: pathlib.Path
 
-    def figures(self) -> dict[str, float] | None:
+    def figures(self) -> dict[str, float | None] | None:
         """The figures of the run by names such as "reconstruct/mse"; None if it is not done."""
         return experiment.figures(self.config, self.folder)
 
@@ -99,7 +99,8 @@ def complete(
         # Leaves the accelerators' memory to the runs.
         jax.config.update("jax_platforms", "cpu")
     _check(runs, in_this_process=not (jobs or PRINT_COMMANDS.value))
-    to_do, done_before = [], []
+    to_do: list[Run] = []
+    done_before: list[Run] = []
     for run in runs:
         (to_do if run.figures() is None else done_before).append(run)
     if not PRINT_COMMANDS.value:
@@ -116,7 +117,7 @@ def complete(
     failed = _carry_out(to_do, "train", jobs)
     done = [run for run in runs if run.figures() is not None]
     if with_costs:
-        unknown = [run for run in done if "parameters" not in run.figures()]
+        unknown = [run for run in done if "parameters" not in (run.figures() or {})]
         failed |= _carry_out(unknown, "costs", min(1, jobs))
     if done:
         print("\n".join(["done; look at", *(f"  {path}" for path in conclude(done))]), flush=True)
@@ -162,7 +163,8 @@ def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
     if not runs:
         return {}
     if jobs:
-        return _in_processes(runs, mode, (DEVICES.value or [None] * jobs)[:jobs])
+        devices: Sequence[str | None] = DEVICES.value or [None] * jobs
+        return _in_processes(runs, mode, devices[:jobs])
     failed = {}
     for number, run in enumerate(runs, start=1):
         terminal.note(f"{mode} {run.name}, {number} of {len(runs)} ...")
@@ -178,7 +180,7 @@ def _carry_out(runs: list[Run], mode: str, jobs: int) -> dict[str, str]:
     return failed
 
 
-def _in_processes(runs: list[Run], mode: str, devices: list[str | None]) -> dict[str, str]:
+def _in_processes(runs: list[Run], mode: str, devices: Sequence[str | None]) -> dict[str, str]:
     """Does the work in processes, one at a time per entry of `devices`.
 
     A signal ends this once all active runs have saved. Returns as `_carry_out` does.

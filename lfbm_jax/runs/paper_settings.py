@@ -214,8 +214,7 @@ def given(data: str, name: str) -> dict[str, Any]:
     for rates in config["optimizer"].values():
         rates["learning_rate"] = own.rate
     published = {"LFBM-VAE": own.amortised, "LEBM": own.lebm}.get(name, {})
-    left_out = _not_given(own, name, inference, published)
-    return _without(config, left_out) | dict(published)
+    return _without(config, _not_given(own, name, inference, published)) | dict(published)
 
 
 def _not_given(

@@ -54,7 +54,7 @@ def _draw_recoveries(trained: TrainedModel, data: Cache, writer: MetricsWriter) 
 
 def _monitor(trained: TrainedModel, data: Cache) -> dict[str, float]:
     """Returns the figures of those of the config's tasks that have a monitor."""
-    figures = {}
+    figures: dict[str, float] = {}
     for name in trained.config.tasks:
         found = build.task(name).monitor(trained, data, trained.config)
         figures |= {f"{name}/{figure}": value for figure, value in found.items()}

@@ -179,9 +179,9 @@ def table_11(runs: list[Run]) -> list[str]:
                 cells.append([f"{method}, paper", *place])
         for row in found:
             setup = row.cells[None][0].reports["time"]["setup"]
-            minutes, milliseconds = (row.ours("time", name) for name in ("minutes", "milliseconds"))
+            times = [row.ours("time", name) for name in ("minutes", "milliseconds")]
             device, batch, synthesised = setup["timed_on"]
-            place = [device, str(batch), minutes, str(synthesised), milliseconds]
+            place = [device, str(batch), times[0], str(synthesised), times[1]]
             cells.append([f"{row.label}, ours", *place])
         if not found:
             cells.append(["ours", "-", "-", NOT_RUN, "-", NOT_RUN])
@@ -200,8 +200,8 @@ def table_13(runs: list[Run]) -> list[str]:
         known = ["-" if size is None else f"{size:,}" for size in sizes]
         cells.append([f"{method}, paper", *known, f"{fid:g}"])
     for row in found:
-        sizes = recorded.sizes(row.cells[None][0])
-        cells.append([f"{row.label}, ours", *sizes, row.ours("generate", "fid")])
+        ours = recorded.sizes(row.cells[None][0])
+        cells.append([f"{row.label}, ours", *ours, row.ours("generate", "fid")])
     if not found:
         cells.append(["ours", *[NOT_RUN] * 4])
     header = ["method", "prior", "inference network", "generator", "FID"]

@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -121,7 +121,8 @@ class _Run:
         self._step = self._begin = trained.step
         self._num_steps = num_steps
         self._monitor = Monitor(workdir, self._config, self._model.prior.normalized, data.train)
-        self._tune = self._model.inference.tuner(self._model)
+        # None unless `tune_every` is positive.
+        self._tune: Any = self._model.inference.tuner(self._model)
         self._metrics: dict[str, np.ndarray] = {}
         self._figures: dict[str, float] = {}
         self._timer = _Timer(trained.step)

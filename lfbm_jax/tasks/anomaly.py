@@ -105,7 +105,7 @@ def run(
     """
     settings = config.task.anomaly
     images, anomaly = _held_out(data, config)
-    writer.describe(split=data.held_out.name, range="[-1, 1]")
+    writer.describe(split=data.evaluated.name, range="[-1, 1]")
     own_score = trained.model.objective.score_name
     if own_score:
         writer.describe(score=own_score)
@@ -175,7 +175,7 @@ def _scores(
             terms[:, chain, chunk] = inferred.log_p_z, likelihood, mse
             if chain == 0:
                 reconstruction[chunk] = to_uint8(inferred.reconstruction)
-    scores = Scores(*terms, reconstruction)
+    scores = Scores(terms[0], terms[1], terms[2], reconstruction)
     if not np.isfinite(scores.of_chains).all():
         raise FloatingPointError(
             f"task anomaly: the score of"

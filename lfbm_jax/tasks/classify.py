@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.cache import Cache, Split
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import to_uint8
 from lfbm_jax.metrics import classifier
@@ -60,8 +60,8 @@ def run(
     )
     return (
         {"num_images": len(samples)}
-        | _recognition(judge, data, samples)
-        | _distances(judge, data, samples[:compared])
+        | _recognition(judge, data.held_out, np.unique(data.train.labels), samples)
+        | _distances(judge, data.train, data.held_out, samples[:compared])
     )
 
 
@@ -81,18 +81,18 @@ def _samples(trained: TrainedModel, config: ml_collections.ConfigDict) -> np.nda
 
 
 def _recognition(
-    judge: classifier.Classifier, data: Cache, samples: np.ndarray
+    judge: classifier.Classifier, held_out: Split, classes: np.ndarray, samples: np.ndarray
 ) -> dict[str, float]:
     """Figures of the classifier's confidence in test images and samples, and of the classes."""
-    real = np.concatenate(list(judge.probabilities(data.held_out.images)))
+    real = np.concatenate(list(judge.probabilities(held_out.images)))
     probabilities = np.concatenate(list(judge.probabilities(samples)))
     confident = probabilities.max(axis=1) >= CONFIDENT
     counts = np.bincount(
         probabilities[confident].argmax(axis=1), minlength=probabilities.shape[1]
     )
-    counts = counts[np.unique(data.train.labels)]
+    counts = counts[classes]
     return {
-        "test_accuracy": float(np.mean(real.argmax(axis=1) == data.held_out.labels)),
+        "test_accuracy": float(np.mean(real.argmax(axis=1) == held_out.labels)),
         "confident_share": float(confident.mean()),
         "confident_share_of_test_images": float(np.mean(real.max(axis=1) >= CONFIDENT)),
         "classes": len(counts),
@@ -102,14 +102,14 @@ def _recognition(
 
 
 def _distances(
-    judge: classifier.Classifier, data: Cache, samples: np.ndarray
+    judge: classifier.Classifier, train: Split, held_out: Split, samples: np.ndarray
 ) -> dict[str, float]:
     """Frechet distances of samples, and of as many test images, to the training images."""
-    training, generated, held_out = (
+    training, generated, others = (
         Summary.of_array(judge.features, images).gaussian
-        for images in (data.train.images, samples, data.held_out.spread(len(samples)))
+        for images in (train.images, samples, held_out.spread(len(samples)))
     )
     return {
         "classifier_frechet_distance": frechet_distance(generated, training),
-        "classifier_frechet_distance_of_test_images": frechet_distance(held_out, training),
+        "classifier_frechet_distance_of_test_images": frechet_distance(others, training),
     }

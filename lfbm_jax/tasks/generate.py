@@ -67,7 +67,7 @@ def _of_samples(
         found.append(figures)
         if chunk.start < GRID:
             shown.append([images])
-    writer.picture("samples", plots.grid(*plots.joined(shown, GRID)))
+    writer.picture("samples", plots.grid(plots.joined(shown, GRID)[0]))
     return merged(found)
 
 

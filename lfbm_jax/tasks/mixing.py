@@ -69,7 +69,8 @@ def run(
     examples = Example(images, np.arange(count, dtype=np.int32), np.ones(count, np.float32))
     sizes = {name: settings[name] for name in ("num_chains", "num_warmup", "num_draws")}
     writer.describe(split=split.name, inference=dict(config.inference), **sizes)
-    figures, traces = {"num_images": count}, {}
+    figures: dict[str, float] = {"num_images": count}
+    traces = {}
     for kernel in settings.kernels:
         one_image = _chains_of(kernel, trained.model, config)
         measured = trained.map(one_image, examples, settings.batch_size)

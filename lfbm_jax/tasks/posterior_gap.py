@@ -78,8 +78,8 @@ def run(
     log_joint, at_least, at_most = (np.mean(part, axis=0, dtype=np.float64) for part in parts)
     lower, upper = (evidence.mean() + bound - log_joint for bound in (at_least, at_most))
     writer.describe(split=split.name, inference=dict(config.inference))
-    writer.picture("gap", _plot(num_steps, lower, upper, trained.model.inference.num_steps))
-    figures = {"num_images": count}
+    writer.picture("gap", _plot(num_steps, lower, upper, config.inference.num_steps))
+    figures: dict[str, float] = {"num_images": count}
     for k, low, high in zip(num_steps, lower, upper, strict=True):
         figures |= {f"gap_at_least_{k}": float(low), f"gap_at_most_{k}": float(high)}
     if trained.prior_is_normalized:

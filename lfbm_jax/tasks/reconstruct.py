@@ -48,5 +48,5 @@ def run(
         if chunk.start < SHOWN:
             shown.append((x, inferred.reconstruction))
     writer.describe(split=split.name, range="[-1, 1]", inference=dict(config.eval_inference))
-    writer.picture("reconstructions", plots.pairs(*plots.joined(shown, SHOWN)))
+    writer.picture("reconstructions", plots.stacked(plots.joined(shown, SHOWN)))
     return {"num_images": len(rows)} | merged(found)

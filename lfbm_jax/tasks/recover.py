@@ -45,7 +45,8 @@ def run(
     """
     settings = config.task.recover
     rows = data.train.rows(settings.num_images)
-    masks_of = functools.partial(masks.of_training_images, config)
+    mask = masks.parse(config.data.mask, config.data.image_size, "data.mask")
+    masks_of = functools.partial(mask, config.seed)
     mean_image = fills.mean_image(data.train.images, masks_of)
     found, shown = [], []
     for chunk in chunks(len(rows), settings.batch_size, "recovering"):

@@ -80,7 +80,7 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int
         padding=padding,
         in_channels=kernel.shape[2],
         out_channels=kernel.shape[3],
-        input_shape=x.shape[:2],
+        input_shape=(x.shape[0], x.shape[1]),
     )
     return layer.apply(layer.prepare(kernel), x)
 

@@ -31,7 +31,7 @@ def forward(layer: Any, matrices: dict, x: jax.Array) -> jax.Array:
     taps = matrices["forward"]
     products = multiply(x, taps)  # [H, W, Qh, Qw, s, s, D]
     if x.shape[:2] == (1, 1):
-        blocks = products[0, 0]  # One pixel: nothing overlaps.
+        blocks: Any = products[0, 0]  # One pixel: nothing overlaps.
     else:
         last_row, last_column = taps.shape[1] - 1, taps.shape[2] - 1
         blocks = sum(
