@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lfbm_jax.errors import UserError, check_at_least_one
+from lfbm_jax.errors import check_at_least_one
 from lfbm_jax.inference import langevin
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import convolutions, denoiser, diffusion
@@ -69,8 +69,7 @@ class Inference(langevin.Inference):
             hidden_width=self.hidden_width,
             num_layers=self.num_layers,
         )
-        if self.diffusion_steps < 2:
-            raise UserError(f"inference.diffusion_steps={self.diffusion_steps}: must be at least 2")
+        diffusion.check_num_steps(self.diffusion_steps, "inference.diffusion_steps")
 
     def init(self, key: jax.Array) -> dict:
         """Draws random parameters phi of the convolutions and of the denoising network."""

@@ -19,6 +19,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lfbm_jax.errors import UserError
+
 Predict = Callable[[jax.Array, jax.Array], jax.Array]
 
 LEAST_NOISE, MOST_NOISE = 9.8, -5.1  # lambda at t = 0 and t = 1
@@ -38,6 +40,12 @@ def loss(predict: Predict, key: jax.Array, z: jax.Array) -> jax.Array:
     noise = jax.random.normal(noise_key, z.shape, z.dtype)
     signal, deviation = _scales(level)
     return 0.5 * jnp.sum(jnp.square(noise - predict(signal * z + deviation * noise, level)))
+
+
+def check_num_steps(num_steps: int, field: str) -> None:
+    """Raises a UserError that names the field if `sample` cannot take so few steps."""
+    if num_steps < 2:
+        raise UserError(f"{field}={num_steps}: must be at least 2")
 
 
 def sample(predict: Predict, key: jax.Array, latent_dim: int, num_steps: int) -> jax.Array:

@@ -54,8 +54,7 @@ class Prior(base.Prior):
             num_layers=self.num_layers,
             num_draws=self.num_draws,
         )
-        if self.num_steps < 2:
-            raise UserError(f"prior.num_steps={self.num_steps}: must be at least 2")
+        diffusion.check_num_steps(self.num_steps, "prior.num_steps")
         if not 0 < self.blur < 1:
             raise UserError(f"prior.blur={self.blur}: must be between 0 and 1")
 
@@ -65,9 +64,13 @@ class Prior(base.Prior):
         return self._network().init(key, z, jnp.zeros(()), self._nothing())["params"]
 
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
-        """The bound in nats, []; z [d]. Its gradient in z is the score; it has none in alpha."""
+        """The bound down to the blur in nats, []; z [d].
+
+        Its gradient in z is the score; it has none in alpha.
+        """
         prepared, fixed = jax.lax.stop_gradient((prepared, z))
-        return self._bound(prepared, fixed) + jnp.dot(z - fixed, self._score(prepared, fixed))
+        bound = diffusion.bound(self._given(prepared), fixed, self._level(z.dtype))
+        return bound + jnp.dot(z - fixed, self._score(prepared, fixed))
 
     def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
         """The mean squared error of the predicted noise, halved and summed over entries, [].
@@ -95,10 +98,6 @@ class Prior(base.Prior):
         signal = math.sqrt(1 - self.blur**2)
         predicted = self._given(prepared)(signal * z, self._level(z.dtype))
         return -signal / self.blur * predicted
-
-    def _bound(self, prepared: dict, z: jax.Array) -> jax.Array:
-        """The variational bound down to the noise level of the blur, in nats, []."""
-        return diffusion.bound(self._given(prepared), z, self._level(z.dtype))
 
     def _level(self, dtype: jnp.dtype) -> jax.Array:
         """lambda at the blur."""

@@ -97,7 +97,7 @@ class Prior(base.Prior):
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
         """Narrows the flow and shortens its fit to two epochs."""
-        return glow.Prior.smoke_settings(settings) | {"num_epochs": 2}
+        return super().smoke_settings(settings) | {"num_epochs": 2}
 
     def _flow(self) -> glow.Prior:
         return glow.Prior(self.latent_dim, self.num_steps, self.hidden_width)
