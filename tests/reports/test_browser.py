@@ -39,9 +39,14 @@ WIDTHS = """() => [document.documentElement.scrollWidth, document.documentElemen
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra 'peers'")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PLAYWRIGHT_BROWSERS_PATH", "0")  # within the package
     found = next(filter(None, map(shutil.which, NAMES)), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLAYWRIGHT_BROWSERS_PATH", "0")  # within the package
+        yield from _launched(playwright, found)
+
+
+def _launched(playwright, found):
+    """Yields the browser at a path, or Playwright's own if that is None; skips if there is none."""
     with playwright.sync_playwright() as driver:
         try:
             # Without its sandbox, the browser runs as root too, as in a container.
@@ -52,7 +57,6 @@ def browser():
             pytest.skip("no Chromium on PATH, and none that launch/test --slow installed")
         yield shown
         shown.close()
-    patch.undo()
 
 
 @pytest.fixture
