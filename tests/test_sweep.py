@@ -88,8 +88,9 @@ def test_a_killed_sweep_resumes(signum, jobs, command, python_environment, repo,
     first, second = (
         sweep / f"inference.num_steps-{k}_inference.step_size-0.1_seed-0" for k in (1, 2)
     )
-    # Long enough for the signal to arrive during training.
-    command = [*command, "--config.train.num_steps=2000", "--config.train.checkpoint_every=100"]
+    # Long enough for the signal to arrive during training, if no time goes to pictures.
+    train = {"num_steps": 2000, "checkpoint_every": 100, "sample_every": 2000, "log_every": 100}
+    command = [*command, *(f"--config.train.{name}={value}" for name, value in train.items())]
     command.append(f"--jobs={jobs}")
     log = second / "log.txt" if jobs else tmp_path / "terminal"
     with (tmp_path / "terminal").open("w") as terminal:
