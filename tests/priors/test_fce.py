@@ -12,6 +12,7 @@ import scipy.special
 import scipy.stats
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.priors import fce
 from lfbm_jax.priors.fce import Prior
 from tests.builders import invented
 from tests.rounding import assert_close
@@ -136,6 +137,28 @@ def test_the_flow_learns_by_maximum_likelihood_and_the_tilt_by_the_logistic_loss
         )
         assert_close(found["flow"], jax.grad(of_flow)(alpha["flow"]), roundings=1000)
         assert_close(found["tilt"], logistic, roundings=1e4)
+
+
+def test_a_draw_that_overflows_is_left_out(monkeypatch):
+    alpha = invented(PRIOR.init, scale=0.5)
+    overflows = jax.tree.map(jnp.copy, alpha)
+    overflows["flow"]["actnorm"]["log_scale"] -= 100.0  # the inverse multiplies by exp(300)
+    key, z, flow = jax.random.key(2), jnp.array([0.3, -1.2]), PRIOR._flow()
+    assert not jnp.isfinite(flow.sample(flow.prepare(overflows["flow"]), key)).all()
+
+    def of_tilt(tilt):
+        return PRIOR.loss(PRIOR.prepare({**overflows, "tilt": tilt}), key, z)
+
+    def logistic_at_z(tilt):
+        return jax.nn.softplus(-PRIOR._h({"tilt": tilt}, z))
+
+    found, expected = (jax.grad(f)(overflows["tilt"]) for f in (of_tilt, logistic_at_z))
+    assert_close(found, expected, roundings=10)
+
+    monkeypatch.setattr(fce, "RADIUS", 0.5)
+    keys, prepared = jax.random.split(key, 200), PRIOR.prepare(alpha)
+    lengths = jnp.linalg.norm(jax.vmap(lambda key: PRIOR.sample(prepared, key))(keys), axis=1)
+    assert 0.1 < lengths.max() <= 0.5 * 2**0.5
 
 
 @pytest.mark.parametrize("settings", [{"tilt_width": 0}, {"num_proposals": 0}, {"num_steps": 0}])
