@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import jax
 import ml_collections
@@ -88,7 +89,7 @@ def run(
         if QUIET.value:
             terminal.be_quiet()
         with logs.collected():
-            found = None if config is None else _read(config)
+            found = None if config is None else _read(config, sys.argv if argv is None else argv)
             begin(found)
             main(*(() if config is None else (found,)), *words[1:])
 
@@ -116,14 +117,14 @@ def run(
         fail(os.strerror(error.errno) + place + remedy)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Prints one line and ends the process with the exit status of a usage error."""
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(USAGE_ERROR)
 
 
 def _read(
-    config: Callable[[], ml_collections.ConfigDict | None],
+    config: Callable[[], ml_collections.ConfigDict | None], argv: Sequence[str]
 ) -> ml_collections.ConfigDict | None:
     """Reads the config; a file that cannot be loaded gives one line instead of a traceback."""
     try:
@@ -131,8 +132,15 @@ def _read(
         if found is not None:
             _ = found.seed  # A file that cannot be loaded raises only when a value is read.
     except Exception as error:  # A config file may raise anything.
-        fail(str(error) or type(error).__name__)
+        _fail_to_read(error, argv)
     return found
+
+
+def _fail_to_read(error: Exception, argv: Sequence[str]) -> NoReturn:
+    """Ends the process with a line about a config that cannot be read or changed as asked."""
+    is_lookup = isinstance(error, KeyError | AttributeError)  # what ml_collections raises
+    unknown = config_files.unknown_setting(argv) if is_lookup else None
+    fail(unknown or str(error) or type(error).__name__)
 
 
 def _parse(argv: Sequence[str], arguments: Sequence[str] | None) -> Sequence[str]:
@@ -143,7 +151,7 @@ def _parse(argv: Sequence[str], arguments: Sequence[str] | None) -> Sequence[str
     try:
         rest = flags.FLAGS(config_files.in_command(argv))
     except Exception as error:  # A config file may raise anything.
-        fail(str(error) or type(error).__name__)
+        _fail_to_read(error, argv)
     if arguments is None:
         return rest
     count = len(rest) - 1

@@ -50,6 +50,24 @@ def in_command(words: Sequence[str]) -> list[str]:
     return found
 
 
+def unknown_setting(words: Sequence[str]) -> str | None:
+    """One line about the first word that sets what the config of a command line lacks, if any."""
+    flags = dict(word.lstrip("-").partition("=")[::2] for word in words if word.startswith("-"))
+    try:
+        config = get_config(flags.get("config", ""))
+    except Exception:  # A config file may raise anything, and that is then the mistake.
+        return None
+    for flag in flags:
+        section, known = "config", config
+        for name in flag.split(".")[1:] if flag.startswith("config.") else ():
+            if not isinstance(known, ml_collections.ConfigDict):
+                break
+            if name not in known:
+                return f"--{flag}: {section} has no setting {name!r}: {did_you_mean(name, known)}"
+            section, known = f"{section}.{name}", known[name]
+    return None
+
+
 def get_config(experiment: str) -> ml_collections.ConfigDict:
     """Returns the config of an experiment.
 

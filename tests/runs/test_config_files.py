@@ -1,5 +1,7 @@
 """Experiments by name: the same configs as from their files, on every command line."""
 
+import sys
+
 import pytest
 from absl.testing import flagsaver
 
@@ -61,3 +63,21 @@ def test_commands_take_names(capsys):
         cli.run(found.append, given.config, ["command", "--config=digit"])
     assert ended.value.code == 2
     assert "did you mean 'digits'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    (
+        ("train.num_step=5", "--config.train.num_step: config.train has no setting 'num_step'"),
+        ("train.restarts=5", "config.train has no setting 'restarts': use one of batch_size, "),
+        ("tran.num_steps=5", "config has no setting 'tran': did you mean 'train'?"),
+    ),
+)
+def test_a_setting_that_does_not_exist_is_named(flag, message, capsys, monkeypatch):
+    # ml_collections reads the process's own command line.
+    words = ["command", "--config=digits:smoke", f"--config.{flag}"]
+    monkeypatch.setattr(sys, "argv", words)
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+        cli.run(print, given.config)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
