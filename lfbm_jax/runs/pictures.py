@@ -1,5 +1,7 @@
 """Draws samples and reconstructions during training, and runs the tasks' monitors."""
 
+import numpy as np
+
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.images.pixels import from_uint8
@@ -24,10 +26,27 @@ def draw(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> dict[str,
 
 
 def _draw_samples(trained: TrainedModel, writer: MetricsWriter) -> float:
-    """Writes a grid of samples; returns their mean log p(z), in nats."""
+    """Writes a grid of samples; returns their mean log p(z), in nats.
+
+    Inverting a flow may overflow at a few draws while it learns. They are reported and left out, so
+    that they do not end a run that trains well: a resumed run would draw them again.
+
+    Raises:
+        FloatingPointError: no draw is finite.
+    """
     z, samples = trained.sample(SAMPLES, seed=trained.config.seed)
-    writer.image(trained.step, "samples", plots.grid(samples))
-    return float(trained.log_prior(z).mean())
+    finite = np.isfinite(z).all(axis=1)
+    if not finite.any():
+        raise FloatingPointError(f"step {trained.step}: no draw from the prior is finite")
+    if not finite.all():
+        count = np.count_nonzero(~finite)
+        print(
+            f"warning: step {trained.step}: {count} of {SAMPLES} draws from the prior overflowed"
+            " and are left out of the picture",
+            flush=True,
+        )
+    writer.image(trained.step, "samples", plots.grid(samples[finite]))
+    return float(trained.log_prior(z[finite]).mean())
 
 
 def _draw_reconstructions(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> None:
