@@ -55,7 +55,7 @@ class Prior(base.Prior):
         num_proposals: draws from the flow among which `sample` chooses one, at least 1.
     """
 
-    num_steps: int = 3
+    num_steps: int = 5
     hidden_width: int = 64
     tilt_width: int = 200
     num_proposals: int = 32

@@ -6,6 +6,8 @@ import numpy as np
 import optax
 
 from lfbm_jax.priors.diffusion import Prior
+from tests.builders import invented
+from tests.rounding import assert_close
 
 
 def normal(z, mean=0.0, deviation=1.0):
@@ -24,6 +26,16 @@ def test_before_it_learns_it_is_standard_normal():
     draws = np.asarray(jax.jit(jax.vmap(lambda key: prior.sample(alpha, key)))(keys))
     np.testing.assert_allclose(draws.mean(axis=0), 0, atol=0.06)
     np.testing.assert_allclose(np.cov(draws.T), np.eye(3), atol=0.08)
+
+
+def test_the_loss_draws_z_up_the_log_density():
+    """An encoder's z gets the gradient of -log p, and none through the predicted noise."""
+    prior = Prior(3, hidden_width=8, num_layers=1)
+    alpha, z, key = invented(prior.init), jnp.array([0.3, -1.2, 0.8]), jax.random.key(1)
+    of_loss = jax.jit(jax.grad(prior.loss, argnums=2))(alpha, key, z)
+    of_density = jax.jit(jax.grad(prior.log_prob, argnums=1))(alpha, z)
+    assert_close(of_loss, -of_density, roundings=10)
+    assert np.abs(of_density).min() > 0.01
 
 
 def test_it_learns_the_law_and_the_score_of_two_separate_clusters():

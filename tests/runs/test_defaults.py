@@ -28,6 +28,35 @@ DEFAULTS = {
         "num_leapfrog": 10,
     },
     ("inference", "sri"): {"noise": False, "tune_every": 20, "tune_images": 8},
+    ("inference", "learned_start"): {"num_steps": 10},  # Cui and Han (2023)
+    ("inference", "damc"): {  # ours
+        "num_steps": 10,
+        "diffusion_steps": 10,
+        "num_draws": 6,
+        "num_features": 128,
+        "hidden_width": 128,
+        "num_layers": 4,
+    },
+    ("prior", "fce"): {  # the flow's as for glow, the rest ours
+        "num_steps": 5,
+        "hidden_width": 64,
+        "tilt_width": 200,
+        "num_proposals": 32,
+    },
+    ("prior", "diffusion"): {  # ours
+        "hidden_width": 128,
+        "num_layers": 4,
+        "blur": 0.1,
+        "num_steps": 20,
+        "num_draws": 6,
+    },
+    ("prior", "fitted_glow"): {
+        "num_steps": 5,
+        "hidden_width": 64,
+        "num_epochs": 10,
+        "batch_size": 100,
+        "learning_rate": 1e-3,
+    },
     ("prior", "layered"): {"num_layers": 1, "hidden_width": 128},
     ("prior", "mixture"): {"num_components": 10},
     ("prior", "second_stage"): {

@@ -213,10 +213,14 @@ def test_incomplete_images_are_inferred_as_lfbm_evaluates(name, steps):
         assert experiment(name, variants).masked_inference == chain
 
 
-def test_incomplete_images_need_a_chain():
-    config = experiment("digits", "vae").unlock()
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    (("vae", "encoder"), ("learned_start", "learned_start"), ("damc", "damc")),
+)
+def test_incomplete_images_need_a_chain_without_a_network(variant, name):
+    config = experiment("digits", variant).unlock()
     config.masked_inference = config.eval_inference
-    with pytest.raises(UserError, match=r"^masked_inference\.name='encoder': .* use langevin"):
+    with pytest.raises(UserError, match=rf"^masked_inference\.name='{name}': .* use langevin"):
         build.model(config)
 
 
