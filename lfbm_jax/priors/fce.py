@@ -41,7 +41,7 @@ from lfbm_jax.errors import check_at_least_one
 from lfbm_jax.priors import base, glow
 
 # The radius of the ball, in units of sqrt(d), about the length of a vector from N(0, I). On MNIST
-# inferred vectors are up to 10 long.
+# draws are else up to 13 long.
 RADIUS = 30.0
 
 

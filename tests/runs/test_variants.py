@@ -195,6 +195,13 @@ def test_an_encoder_has_no_chain(variant):
         experiment("svhn", f"lfbm_vae,{variant}")
 
 
+@pytest.mark.parametrize("variant", ("learned_start", "damc"))
+def test_a_network_that_draws_starts_learns_at_the_published_rate(variant):
+    """Faster, on MNIST, its draws and the ends of its chains drive one another away."""
+    rates = experiment("mnist", f"dense,{variant}").optimizer
+    assert (rates.inference.learning_rate, rates.generator.learning_rate) == (1e-4, 1e-3)
+
+
 @pytest.mark.parametrize("prior", ("lebm", "abp"))
 def test_recovery_with_another_prior_by_the_documented_command(prior):
     """Either order of variants gives the same config, and LEBM learns at its own rates."""
