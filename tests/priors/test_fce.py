@@ -158,7 +158,7 @@ def test_a_draw_that_overflows_is_left_out(monkeypatch):
     monkeypatch.setattr(fce, "RADIUS", 0.5)
     keys, prepared = jax.random.split(key, 200), PRIOR.prepare(alpha)
     lengths = jnp.linalg.norm(jax.vmap(lambda key: PRIOR.sample(prepared, key))(keys), axis=1)
-    assert 0.1 < lengths.max() <= 0.5 * 2**0.5
+    assert 0.5 < lengths.max() <= 0.5 * 2**0.5
 
 
 @pytest.mark.parametrize("settings", [{"tilt_width": 0}, {"num_proposals": 0}, {"num_steps": 0}])
