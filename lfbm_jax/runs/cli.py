@@ -138,7 +138,8 @@ def _read(
 
 def _fail_to_read(error: Exception, argv: Sequence[str]) -> NoReturn:
     """Ends the process with a line about a config that cannot be read or changed as asked."""
-    is_lookup = isinstance(error, KeyError | AttributeError)  # what ml_collections raises
+    # What ml_collections raises, and absl for the flags of a config that was not given.
+    is_lookup = isinstance(error, KeyError | AttributeError | flags.UnrecognizedFlagError)
     unknown = config_files.unknown_setting(argv) if is_lookup else None
     fail(unknown or str(error) or type(error).__name__)
 

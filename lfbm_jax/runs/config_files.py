@@ -53,13 +53,16 @@ def in_command(words: Sequence[str]) -> list[str]:
 def unknown_setting(words: Sequence[str]) -> str | None:
     """One line about the first word that sets what the config of a command line lacks, if any."""
     flags = dict(word.lstrip("-").partition("=")[::2] for word in words if word.startswith("-"))
+    settings = [flag for flag in flags if flag.startswith("config.")]
+    if settings and "config" not in flags:
+        return f"--{settings[0]}: add --config=EXPERIMENT, whose setting this changes"
     try:
         config = get_config(flags.get("config", ""))
     except Exception:  # A config file may raise anything, and that is then the mistake.
         return None
-    for flag in flags:
+    for flag in settings:
         section, known = "config", config
-        for name in flag.split(".")[1:] if flag.startswith("config.") else ():
+        for name in flag.split(".")[1:]:
             if not isinstance(known, ml_collections.ConfigDict):
                 break
             if name not in known:

@@ -81,3 +81,10 @@ def test_a_setting_that_does_not_exist_is_named(flag, message, capsys, monkeypat
         cli.run(print, given.config)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_setting_without_a_config_asks_for_one(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["command", "--config.seed=1"])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit):
+        cli.run(print, given.config)
+    assert "--config.seed: add --config=EXPERIMENT" in capsys.readouterr().err
