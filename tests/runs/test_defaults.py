@@ -65,6 +65,24 @@ DEFAULTS = {
         "batch_size": 100,
         "learning_rate": 1e-3,
     },
+    ("objective", "meg"): {  # the published networks of MNIST
+        "layers": ((64, 5, 2, 2), (128, 5, 2, 2), (256, 5, 2, 2), (512, 5, 2, 2)),
+        "width": 128,
+        "hidden_width": 512,
+        "gradient_weight": 0.128,
+        "energy_updates": 5,
+    },
+    ("objective", "bigan"): {  # the published networks of MNIST
+        "layers": ((64, 4, 2, 1), (64, 4, 2, 1)),
+        "width": 512,
+        "hidden_width": 1024,
+        "score_weight": 0.1,
+    },
+    ("objective", "ebm_vae"): {  # ours
+        "layers": ((32, 4, 2, 1), (64, 4, 2, 1)),
+        "width": 128,
+        "hidden_width": 256,
+    },
     ("objective", "rae"): {
         "regularizer": "gradient_penalty",
         "regularizer_weight": 1e-3,
