@@ -19,6 +19,8 @@ from lfbm_jax.trained.programs import Inferred, Programs, Samples
 
 BATCH_SIZE = 100
 SMALL_BATCH_SIZE = 10  # A few images must not cost as much as a hundred.
+MOST_REDRAWN = 0.01  # The largest share of draws that may overflow.
+ATTEMPTS = 10
 
 
 class TrainedModel:
@@ -91,12 +93,40 @@ class TrainedModel:
         """Draws ancestral samples: z from the prior (Eq. 1), then the mean image g(z).
 
         A sample depends only on the seed and its number; `first` is the number of the first one.
+        Inverting a flow overflows at a few draws in 100,000. Such draws are reported and made
+        again, so samples follow the prior given that nothing overflows.
+
+        Raises:
+            FloatingPointError: more than one draw and more than 1 % of them overflow.
         """
         arrays.check_count(num)
         self.check_prior()
         index = np.arange(first, first + num, dtype=np.int32)
         sample = functools.partial(self._programs.sample, np.int32(seed))
-        return self._map(sample, index, batch_size, "sampling")
+        samples = self._map(sample, index, batch_size, "sampling")
+        (overflowed,) = np.nonzero(~_are_finite(samples))
+        return self._redrawn(samples, overflowed, index, seed) if len(overflowed) else samples
+
+    def _redrawn(
+        self, samples: Samples, overflowed: np.ndarray, index: np.ndarray, seed: int
+    ) -> Samples:
+        """Returns the samples with those in the rows `overflowed` drawn again until finite."""
+        fault = f"{len(overflowed)} of {len(index)} draws from the prior overflowed"
+        print(f"warning: step {self.step}: {fault}", flush=True)
+        samples = Samples(*(array.copy() for array in samples))
+        rows = overflowed
+        for attempt in range(1, ATTEMPTS):
+            if len(rows) > max(1, MOST_REDRAWN * len(index)):
+                break
+            sample = functools.partial(
+                self._programs.sample_again, np.int32(seed), np.int32(attempt)
+            )
+            for array, drawn in zip(samples, self._map(sample, index[rows]), strict=True):
+                array[rows] = drawn
+            rows = overflowed[~_are_finite(Samples(*(array[overflowed] for array in samples)))]
+            if not len(rows):
+                return samples
+        raise FloatingPointError(f"step {self.step}: {fault}; lower the learning rates")
 
     def infer(
         self,
@@ -285,6 +315,12 @@ class TrainedModel:
             return one_example(self.model.prepare(parameters), example)
 
         return self._map(self._programs.on_devices(prepared), examples, batch_size, "images")
+
+
+def _are_finite(samples: Samples) -> np.ndarray:
+    """Whether latent vector and image of each sample are finite, [N]."""
+    finite = (np.isfinite(array).reshape(len(array), -1).all(axis=1) for array in samples)
+    return np.logical_and(*finite)
 
 
 def _progress(batches: Any, total: int, what: str) -> Any:

@@ -75,6 +75,16 @@ class Programs:
         return self.on_devices(sample, in_axes=(None, None, 0))
 
     @functools.cached_property
+    def sample_again(self) -> Any:
+        """Draws other samples for the same seed and numbers: `attempt` is 1, 2, ..."""
+
+        def sample(seed, attempt, parameters, index):
+            key = key_for(seed, Purpose.SAMPLE, index, attempt)
+            return Samples(*self._model.sample(self._model.prepare(parameters), key))
+
+        return self.on_devices(sample, in_axes=(None, None, None, 0))
+
+    @functools.cached_property
     def infer(self) -> Any:
         return self._inference(self._model.eval_inference)
 

@@ -105,6 +105,15 @@ CHIPS = (
 )
 
 
+@pytest.fixture
+def hasty_compiler():
+    """A TPU's compiler spends minutes on the speed of a program that nobody runs here."""
+    usual = jax.config.jax_exec_time_optimization_effort
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    yield
+    jax.config.update("jax_exec_time_optimization_effort", usual)
+
+
 def described(name, config):
     return target.describe(config, build.model(config), accelerators.find(name))
 
@@ -134,6 +143,7 @@ def test_svhn_runs_the_products_that_its_layers_have(chip):
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("variants", ("", *VARIANTS))
 @pytest.mark.parametrize("name", ("svhn", "cifar10", "celeba64", "celebahq256", "mnist_anomaly"))
+@pytest.mark.usefixtures("hasty_compiler")
 def test_every_config_and_variant_of_the_paper_compiles(name, variants, chip):
     found = described(chip, experiment(name, variants))
     assert found["fits"] and found["operations_per_step"]["total"] > 100

@@ -3,37 +3,37 @@
 import types
 
 import numpy as np
-import pytest
 
+from lfbm_jax.images import masks
 from lfbm_jax.runs import pictures
-from lfbm_jax.trained.programs import Samples
-
-
-def model_whose_draws_are(z):
-    """A trained model that draws z [N, d], decodes it to grey images, and has log p(z) = sum z."""
-    return types.SimpleNamespace(
-        sample=lambda num, seed: Samples(z, np.zeros((len(z), 4, 4, 1), np.float32)),
-        log_prior=lambda z: z.sum(axis=1),
-        config=types.SimpleNamespace(seed=0),
-        step=7,
-    )
 
 
 class Writer:
+    def __init__(self):
+        self.written = []
+
     def image(self, step, name, picture):
-        self.written = step, name, picture.shape
+        self.written.append(name)
 
 
-def test_a_draw_that_overflows_is_reported_and_left_out(capsys):
-    z = np.ones((64, 3), np.float32)
-    z[5, 1], z[9] = np.inf, np.nan
+def test_a_prior_that_overflows_costs_a_picture_and_not_the_run(monkeypatch, capsys):
+    def sample(num, seed):
+        raise FloatingPointError(f"step 7: {num} of 64 draws from the prior overflowed")
+
+    def reconstruct(images, seed, batch_size):
+        return types.SimpleNamespace(reconstruction=np.zeros((len(images), 4, 4, 1)))
+
+    config = types.SimpleNamespace(seed=0)
+    trained = types.SimpleNamespace(
+        prior_is_fitted=True, sample=sample, infer=reconstruct, config=config, step=7
+    )
+    split = types.SimpleNamespace(
+        spread=lambda count: np.zeros((count, 4, 4, 1), np.uint8), rows=np.arange
+    )
+    monkeypatch.setattr(masks, "of_training_images", lambda config, rows: None)
     writer = Writer()
-    assert pictures._draw_samples(model_whose_draws_are(z), writer) == 3
-    assert writer.written[:2] == (7, "samples")
-    assert capsys.readouterr().out.startswith("warning: step 7: 2 of 64 draws from the prior overf")
-
-
-def test_a_prior_without_finite_draws_ends_the_run():
-    z = np.full((64, 3), np.nan, np.float32)
-    with pytest.raises(FloatingPointError, match="step 7: no draw from the prior is finite"):
-        pictures._draw_samples(model_whose_draws_are(z), Writer())
+    data = types.SimpleNamespace(train=split, evaluated=split)
+    assert pictures.draw(trained, data, writer) == {}
+    assert writer.written == ["reconstructions"]
+    said = "warning: no picture of samples: step 7: 64 of 64 draws from the prior overflowed\n"
+    assert capsys.readouterr().out == said

@@ -14,6 +14,7 @@ import lfbm_jax
 from lfbm_jax import learning
 from lfbm_jax.devices import sharding
 from lfbm_jax.errors import UserError
+from lfbm_jax.priors import gaussian
 from lfbm_jax.runs import build, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
 from lfbm_jax.trained import api, interpolation
@@ -104,6 +105,44 @@ def test_samples_are_a_function_of_seed_and_position(trained):
     np.testing.assert_allclose(trained.decode(z), found, atol=1e-5)
     np.testing.assert_allclose(trained.sample(3, seed=4).images, found[:3], atol=1e-5)
     assert np.all(np.abs(trained.sample(8, seed=5).z - z) > 1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Overflowing(gaussian.Prior):
+    """N(0, I), of whose draws some share overflows in one coordinate."""
+
+    share: float = 0.0
+
+    def sample(self, prepared, key):
+        z = super().sample(prepared, key)
+        return z.at[1].set(jnp.where(jax.random.uniform(key) < self.share, jnp.inf, z[1]))
+
+
+def with_overflows(trained, share):
+    model = dataclasses.replace(trained.model, prior=Overflowing(5, share))
+    return api.TrainedModel(trained.config, model, trained._parameters, step=5)
+
+
+def test_draws_that_overflow_are_reported_and_drawn_again(trained, capsys):
+    usual = with_overflows(trained, 0.0).sample(1000, seed=1)
+    assert not capsys.readouterr().out
+    model = with_overflows(trained, 0.005)
+    z, found = model.sample(1000, seed=1)
+    again = (z != usual.z).any(axis=1)
+    count = np.count_nonzero(again)
+    said = f"warning: step 5: {count} of 1000 draws from the prior overflowed\n"
+    assert 1 < count <= 10 and capsys.readouterr().out == said
+    assert np.isfinite(z).all() and len(np.unique(z, axis=0)) == 1000
+    np.testing.assert_allclose(model.decode(z), found, atol=1e-5)
+    # Drawn in parts, each sample is the same.
+    parts = [model.sample(500, seed=1, first=first).z for first in (0, 500)]
+    np.testing.assert_array_equal(np.concatenate(parts), z)
+
+
+@pytest.mark.parametrize("num, share", ((1000, 0.05), (1, 1.0)))
+def test_draws_that_overflow_often_are_an_error(num, share, trained):
+    with pytest.raises(FloatingPointError, match=rf"step 5: \d+ of {num} draws .* overflowed"):
+        with_overflows(trained, share).sample(num)
 
 
 def test_bytes_and_floats_are_the_same_images(trained, images):
