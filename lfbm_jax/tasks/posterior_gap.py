@@ -9,6 +9,7 @@ sides (see `metrics.chain_density`), and so is the gap.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import ml_collections
@@ -32,6 +33,7 @@ SETTINGS = {
     "num_temperatures": 500,
     "num_annealed": 32,  # chains of annealed importance sampling
     "batch_size": 4,
+    "num_monitored": 0,  # images whose gap is logged every `train.sample_every` steps
 }
 # Methods whose last step adds Gaussian noise and which draw the start of their chains themselves.
 MEASURED = ("langevin", "learned_start", "damc")
@@ -52,6 +54,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             f" inference.name={config.inference.name!r}; leave it out"
         )
     num_steps = tuple(config.task.posterior_gap.num_steps)
+    if config.task.posterior_gap.num_monitored < 0:
+        raise UserError(
+            f"task.posterior_gap.num_monitored={config.task.posterior_gap.num_monitored}: must be"
+            " at least 0"
+        )
     if not num_steps or min(np.diff(num_steps, prepend=0)) < 1:
         raise UserError(f"task.posterior_gap.num_steps={num_steps}: must ascend from at least 1")
 
@@ -69,25 +76,65 @@ def run(
     """
     settings, split = config.task.posterior_gap, data.evaluated
     num_steps = tuple(settings.num_steps)
-    images = split.spread(settings.num_images)
+    found = _measure(trained, split.spread(settings.num_images), config)
+    writer.describe(split=split.name, inference=dict(config.inference))
+    writer.picture("gap", _plot(num_steps, found.lower, found.upper, config.inference.num_steps))
+    figures = {"num_images": len(found.effective), **found.gaps(num_steps)}
+    if trained.prior_is_normalized:
+        figures["log_p_x"] = float(found.evidence.mean())
+    return figures | {
+        "annealing_acceptance": float(found.acceptance.mean()),
+        "annealing_effective_share": float(found.effective.mean()),
+    }
+
+
+def monitor(
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict
+) -> dict[str, float]:
+    """Returns the gaps of `task.posterior_gap.num_monitored` held-out images; {} if it is 0."""
+    settings = config.task.posterior_gap
+    if not settings.num_monitored:
+        return {}
+    images = data.evaluated.spread(settings.num_monitored)
+    return _measure(trained, images, config).gaps(tuple(settings.num_steps))
+
+
+class _Measured(NamedTuple):
+    """What was measured for N images and K_1 < ... < K_M steps.
+
+    Attributes:
+        lower, upper: the bounds of the gap in nats, means over images, [M].
+        evidence, acceptance, effective: log p(x) in nats, the share of accepted transitions of
+            its annealing, and the effective share of the annealed chains, [N].
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    evidence: np.ndarray
+    acceptance: np.ndarray
+    effective: np.ndarray
+
+    def gaps(self, num_steps: tuple[int, ...]) -> dict[str, float]:
+        """The bounds by the figures' names."""
+        figures: dict[str, float] = {}
+        for k, low, high in zip(num_steps, self.lower, self.upper, strict=True):
+            figures |= {f"gap_at_least_{k}": float(low), f"gap_at_most_{k}": float(high)}
+        return figures
+
+
+def _measure(
+    trained: TrainedModel, images: np.ndarray, config: ml_collections.ConfigDict
+) -> _Measured:
+    """Measures the gap of images, uint8 [N, H, W, C]."""
     count = len(images)
     examples = Example(images, np.arange(count, dtype=np.int32), np.ones(count, np.float32))
     one_image = _measured_for(trained.model, config)
-    increments, acceptance, parts = trained.map(one_image, examples, settings.batch_size)
+    batch_size = config.task.posterior_gap.batch_size
+    increments, acceptance, parts = trained.map(one_image, examples, batch_size)
     evidence, effective = log_evidence(increments)
     log_joint, at_least, at_most = (np.mean(part, axis=0, dtype=np.float64) for part in parts)
     lower, upper = (evidence.mean() + bound - log_joint for bound in (at_least, at_most))
-    writer.describe(split=split.name, inference=dict(config.inference))
-    writer.picture("gap", _plot(num_steps, lower, upper, config.inference.num_steps))
-    figures: dict[str, float] = {"num_images": count}
-    for k, low, high in zip(num_steps, lower, upper, strict=True):
-        figures |= {f"gap_at_least_{k}": float(low), f"gap_at_most_{k}": float(high)}
-    if trained.prior_is_normalized:
-        figures["log_p_x"] = float(evidence.mean())
-    return figures | {
-        "annealing_acceptance": float(acceptance.mean()),
-        "annealing_effective_share": float(effective.mean()),
-    }
+    return _Measured(lower, upper, evidence, acceptance, effective)
 
 
 def _measured_for(model: Model, config: ml_collections.ConfigDict) -> Callable:

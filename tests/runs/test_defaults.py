@@ -107,6 +107,7 @@ TASKS = {
         "num_temperatures": 500,
         "num_annealed": 32,
         "batch_size": 4,
+        "num_monitored": 0,
     },
     "mixing": {
         "kernels": ("mala", "hmc", "nuts", "mclmc"),

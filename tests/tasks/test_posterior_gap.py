@@ -58,6 +58,11 @@ def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
         assert gap - 0.3 < lower <= gap + noise and gap - noise <= upper < gap + 0.3
         assert lower <= upper
 
+    assert posterior_gap.monitor(trained, data, config) == {}
+    config.task.posterior_gap.num_monitored = 3
+    monitored = posterior_gap.monitor(trained, data, config)
+    assert monitored == {name: figures[name] for name in figures if name.startswith("gap_at_")}
+
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
@@ -66,6 +71,7 @@ def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
         ("task.posterior_gap.num_steps", (5, 5), r"num_steps=\(5, 5\): must ascend"),
         ("task.posterior_gap.num_steps", (0, 5), "must ascend from at least 1"),
         ("task.posterior_gap.num_steps", (), "must ascend from at least 1"),
+        ("task.posterior_gap.num_monitored", -1, "num_monitored=-1: must be at least 0"),
     ],
 )
 def test_what_it_cannot_measure_is_said_before_training(key, value, said):
