@@ -48,6 +48,8 @@ class Inference(Part, abc.ABC):
     Attributes:
         latent_dim: d.
         has_density: whether log_q is a normalised density. If so, the objective is a bound.
+        needs_potential: whether it accepts or rejects by the value of log_joint, which must then be
+            the one whose slope its gradient is (`Prior.has_potential`).
         takes_masks: whether log_joint may depend on only some of the image's pixels.
         keeps_chains: whether the last z of each training image is kept to start its next chain.
         tune_every: the number of training steps between two calls of the function that `tuner`
@@ -58,6 +60,7 @@ class Inference(Part, abc.ABC):
     latent_dim: int
 
     has_density: ClassVar[bool] = False
+    needs_potential: ClassVar[bool] = False
     takes_masks: ClassVar[bool] = False
     keeps_chains: ClassVar[bool] = False
     tune_every = 0

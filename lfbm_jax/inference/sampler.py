@@ -46,8 +46,9 @@ class Chain(NamedTuple):
     Attributes:
         z: the states, [K, d].
         quality: what a transition says about its error, by name, [K] each: "acceptance", the
-            probability with which it was accepted, or for mclmc "energy_error", the squared error
-            of the energy per dimension.
+            probability with which it was accepted, and for mclmc "energy_error", the squared error
+            of the energy per dimension. mclmc takes back only steps that are not finite: their
+            acceptance is 0, and their error counts as 0.
         step_size: the adapted step size, [], on the scale of the setting `step_size`.
     """
 
@@ -83,6 +84,7 @@ class Inference(base.Inference):
     step_size: float = 0.1
     num_leapfrog: int = 10
 
+    needs_potential = True
     takes_masks = True  # log_joint may depend on only some pixels of the image
 
     def __post_init__(self):
@@ -144,7 +146,8 @@ def run(sampler: Inference, key: jax.Array, log_joint: LogJoint, start: jax.Arra
         state, info = adapted.step(key, state)
         if sampler.kernel == "mclmc":
             error = jnp.square(info.energy_change) / sampler.latent_dim
-            return state, (state.position, {"energy_error": error})
+            acceptance = jnp.where(info.nonans, 1.0, 0.0)
+            return state, (state.position, {"acceptance": acceptance, "energy_error": error})
         return state, (state.position, {"acceptance": info.acceptance_rate})
 
     keys = jax.random.split(key, sampler.num_steps)

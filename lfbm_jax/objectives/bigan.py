@@ -30,8 +30,10 @@ class Objective(base.Objective):
         A(x) = (1 - weight) |x - g(mu(x))|_1 + weight softplus(-D(x, mu(x))).
 
     This is the score "sigma" as the paper has it. Its published code gives the discriminator the
-    reconstruction in place of x. The convolutions are the authors'; normalisation over the batch
-    and dropout are left out, since the loss is that of one example.
+    reconstruction in place of x. The convolutions are the authors'. Unlike theirs, z joins the
+    features of the image without a layer of its own, LeakyReLU has the slope 0.2 instead of 0.1,
+    and normalisation over the batch and dropout are left out, since the loss is that of one
+    example.
 
     Attributes:
         layers: (features, kernel size, stride, padding) of the discriminator's convolutions.

@@ -28,9 +28,10 @@ class Objective(base.Objective):
 
         energy:     E(x, z_q) - E(g(z), z)
         encoder:    -log p(x|z_q) - log p(z_q) - E(x, z_q)
-        generator:  -log p(x|z_q) + E(g(z), z), with z_q fixed; the prior learns with it.
+        generator:  -log p(x|z_q) + E(g(z), z), with z_q fixed.
 
-    The entropy of q_phi cancels in the encoder's loss. E is the softplus of a network whose kernels
+    The entropy of q_phi cancels in the encoder's loss. That of P is a constant of the generator's,
+    since p(z) is N(0, I) and sigma fixed. E is the softplus of a network whose kernels
     are divided by their largest singular values. The published networks are for CIFAR-10 and larger
     than two cores can train; the default layers are ours.
 
@@ -53,11 +54,12 @@ class Objective(base.Objective):
         check_at_least_one("objective", width=self.width, hidden_width=self.hidden_width)
 
     def check(self, model: Model) -> None:
-        """Raises a UserError unless inference has a density, as an encoder has."""
-        if not model.inference.has_density:
+        """Raises a UserError unless there are an encoder, the prior N(0, I) and a fixed sigma."""
+        learned = jax.tree.leaves(jax.eval_shape(model.prior.init, jax.random.key(0)))
+        if not model.inference.has_density or learned or model.learned_sigma:
             raise UserError(
-                "objective.name='ebm_vae': needs an encoder, such as inference=encoder;"
-                " use the variant :ebm_vae"
+                "objective.name='ebm_vae': needs an encoder, such as inference=encoder, needs the"
+                " prior N(0, I), and a fixed sigma; use the variant :ebm_vae"
             )
 
     def init(self, key: jax.Array) -> dict[str, Tree]:
@@ -95,7 +97,7 @@ class Objective(base.Objective):
         return Loss(value, {"loss_encoder": value, **posterior.info})
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
-        """-log p(x|z_q) - log p(z_q) + E(g(z), z), of the generator and the prior."""
+        """-log p(x|z_q) - log p(z_q) + E(g(z), z), of the generator."""
         z_q = jax.lax.stop_gradient(base.infer(model, prepared, keys.inference, example).z)
         x, mask = example.image, example.mask
         image = model.decode(prepared, z_q)

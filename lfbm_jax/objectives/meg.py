@@ -67,6 +67,14 @@ class Objective(base.Objective):
         if not self.gradient_weight >= 0:
             raise UserError(f"objective.gradient_weight={self.gradient_weight}: must be at least 0")
 
+    def check(self, model: Model) -> None:
+        """Raises a UserError if inference has a network, which no step would teach."""
+        if jax.tree.leaves(jax.eval_shape(model.inference.init, jax.random.key(0))):
+            raise UserError(
+                "objective.name='meg': training infers no z, so a network of inference would stay"
+                " untrained; use the variant :meg"
+            )
+
     def init(self, key: jax.Array) -> dict[str, Tree]:
         """Draws the parameters of the energy and of the statistic."""
         of_energy, of_statistic = jax.random.split(key)
@@ -89,7 +97,7 @@ class Objective(base.Objective):
     ) -> Loss:
         """E(x) - E(g(z)) + gradient_weight |dE/dx|^2 with z from the prior."""
         psi = prepared.psi
-        _, sample = self._sample(model, prepared, keys, example)
+        _, sample = self._sample(model, prepared, keys.loss, example)
         energy, slope = jax.value_and_grad(self._energy, argnums=1)(psi, example.image)
         of_sample = self._energy(psi, sample)
         penalty = jnp.sum(jnp.square(occlude(slope, example.mask)))
@@ -103,8 +111,9 @@ class Objective(base.Objective):
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
         """E(g(z)) - I, of the generator and the statistic."""
-        z, sample = self._sample(model, prepared, keys, example)
-        other = model.prior.sample(prepared.alpha, jax.random.fold_in(keys.loss, 1))
+        z_key, other_key = jax.random.split(keys.loss)
+        z, sample = self._sample(model, prepared, z_key, example)
+        other = model.prior.sample(prepared.alpha, other_key)
         network, psi = self._statistic_network(), prepared.psi
         pair: Any = network.apply(psi["statistic"], sample, z)
         no_pair: Any = network.apply(psi["statistic"], sample, other)
@@ -130,10 +139,10 @@ class Objective(base.Objective):
         return settings | narrow | {"width": 8, "hidden_width": 8}
 
     def _sample(
-        self, model: Model, prepared: Parameters, keys: Keys, example: Example
+        self, model: Model, prepared: Parameters, key: jax.Array, example: Example
     ) -> tuple[jax.Array, Array]:
         """z from the prior and g(z), grey where the example's pixels are hidden."""
-        z, sample = model.sample(prepared, keys.loss)
+        z, sample = model.sample(prepared, key)
         return z, occlude(sample, example.mask)
 
     def _energy_network(self) -> convolutions.Convolutions:

@@ -26,6 +26,8 @@ class Prior(Part, abc.ABC):
         latent_dim: d.
         normalized: whether `log_prob` is the log of a density that integrates to 1. If it is known
             only up to a constant, no bound on log p(x) is reported.
+        has_potential: whether the gradient of `log_prob` in z is the slope of its value, as methods
+            that accept or reject by the value need.
         fitted_afterwards: whether `fit` fits alpha after training, instead of alpha being learned
             with the generator.
     """
@@ -33,6 +35,7 @@ class Prior(Part, abc.ABC):
     latent_dim: int
 
     normalized: ClassVar[bool] = True
+    has_potential: ClassVar[bool] = True
     fitted_afterwards: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any):

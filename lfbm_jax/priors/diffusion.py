@@ -7,9 +7,9 @@ noise in z_lambda (`layers/diffusion.py`), and so the score of the density of z_
     grad log p_lambda(z_lambda) = -predict(z_lambda, lambda) / s.
 
 Langevin dynamics reads that score at one low noise level. The prior is thus the law of z blurred by
-noise of deviation `blur`, which one evaluation of the network per step gives, without a gradient.
-Using it so, with chains on the posterior, is ours; published models of this kind infer z by an
-encoder (Vahdat et al., 2021, "Score-based generative modeling in latent space").
+noise of deviation blur / sqrt(1 - blur^2), which one evaluation of the network per step gives,
+without a gradient. Using it so, with chains on the posterior, is ours; published models of this
+kind infer z by an encoder (Vahdat et al., 2021, "Score-based generative modeling in latent space").
 """
 
 import dataclasses
@@ -34,7 +34,8 @@ class Prior(base.Prior):
 
     Attributes:
         hidden_width, num_layers: of the network, see `denoiser.Denoiser`.
-        blur: deviation of the noise at which the score is read, between 0 and 1.
+        blur: s at the noise level at which the score is read, within the levels that the network
+            learns.
         num_steps: predictions per draw, at least 2.
         num_draws: noise levels and noises per inferred z that teach the network in an update.
     """
@@ -46,6 +47,7 @@ class Prior(base.Prior):
     num_draws: int = 6
 
     normalized = False
+    has_potential = False
 
     def __post_init__(self):
         check_at_least_one(
@@ -55,8 +57,15 @@ class Prior(base.Prior):
             num_draws=self.num_draws,
         )
         diffusion.check_num_steps(self.num_steps, "prior.num_steps")
-        if not 0 < self.blur < 1:
-            raise UserError(f"prior.blur={self.blur}: must be between 0 and 1")
+        least, most = (
+            math.sqrt(1 / (1 + math.exp(level)))
+            for level in (diffusion.LEAST_NOISE, diffusion.MOST_NOISE)
+        )
+        if not least <= self.blur <= most:
+            raise UserError(
+                f"prior.blur={self.blur}: must be from {least:.4f} to {most:.3f}, the noise that"
+                " the network learns"
+            )
 
     def init(self, key: jax.Array) -> dict:
         """Random parameters of the network, whose last layer is zero."""

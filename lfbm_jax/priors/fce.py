@@ -83,14 +83,15 @@ class Prior(base.Prior):
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
         """One draw, [d]: one of `num_proposals` draws from the flow, with odds proportional to e^h.
 
-        Its law tends to p as their number grows; c cancels.
+        Its law tends to p as their number grows; c cancels. NaN if no draw is within the ball.
         """
         proposals_key, choice_key = jax.random.split(key)
         keys = jax.random.split(proposals_key, self.num_proposals)
         z = jax.vmap(lambda key: self._flow().sample(prepared["flow"], key))(keys)
         log_weights = jax.vmap(lambda z: self._h(prepared, z))(z)
-        log_weights = jnp.where(jax.vmap(self._within_ball)(z), log_weights, -jnp.inf)
-        return z[jax.random.categorical(choice_key, log_weights)]
+        within = jax.vmap(self._within_ball)(z)
+        chosen = jax.random.categorical(choice_key, jnp.where(within, log_weights, -jnp.inf))
+        return jnp.where(jnp.any(within), z[chosen], jnp.nan)
 
     def loss(self, prepared: dict, key: jax.Array, z: jax.Array) -> jax.Array:
         """-log p(z), its tilt constant, plus the logistic loss of h at z and at a flow draw, [].

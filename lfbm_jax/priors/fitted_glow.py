@@ -96,7 +96,7 @@ class Prior(base.Prior):
 
     @classmethod
     def smoke_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Narrows the flow and shortens its fit to two epochs."""
+        """Shortens the fit to two epochs."""
         return super().smoke_settings(settings) | {"num_epochs": 2}
 
     def _flow(self) -> glow.Prior:

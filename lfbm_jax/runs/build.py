@@ -58,6 +58,13 @@ def model(config: ml_collections.ConfigDict) -> Model:
     )
     built.objective.check(built)
     _check_evaluation(built)
+    for section in ("inference", "eval_inference", "masked_inference"):
+        if vars(built)[section].needs_potential and not prior.has_potential:
+            raise UserError(
+                f"{section}.name={config[section].name!r}: needs a prior whose gradient is the"
+                f" slope of its log p(z), and prior.name={config.prior.name!r} has another;"
+                " use langevin"
+            )
     if not masked_inference.takes_masks:
         raise UserError(
             f"masked_inference.name={config.masked_inference.name!r}: cannot infer from part of an"

@@ -1,5 +1,8 @@
 """Draws samples and reconstructions during training, and runs the tasks' monitors."""
 
+import contextlib
+from collections.abc import Iterator
+
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.images.pixels import from_uint8
@@ -15,20 +18,29 @@ RECONSTRUCTIONS = 20
 def draw(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> dict[str, float]:
     """Writes pictures and returns figures to log. An unfitted prior is not sampled.
 
-    Many draws of a flow may overflow while it learns. They cost a picture, not the run: resumed, it
-    would draw them again.
+    Many draws of a flow may overflow while it learns. They cost the picture or the figures that
+    need them, not the run: resumed, it would draw them again.
     """
     figures: dict[str, float] = {}
     if trained.prior_is_fitted:
-        try:
+        with _warning_of_overflows("no picture of samples"):
             figures["sample/log_p_z"] = _draw_samples(trained, writer)
-        except FloatingPointError as error:
-            print(f"warning: no picture of samples: {error}", flush=True)
-        else:
-            figures |= _monitor(trained, data)
+        for name in trained.config.tasks:
+            with _warning_of_overflows(f"{name} logs nothing"):
+                found = build.task(name).monitor(trained, data, trained.config)
+                figures |= {f"{name}/{figure}": value for figure, value in found.items()}
     _draw_reconstructions(trained, data, writer)
     _draw_recoveries(trained, data, writer)
     return figures
+
+
+@contextlib.contextmanager
+def _warning_of_overflows(what: str) -> Iterator[None]:
+    """Turns a FloatingPointError into a warning that says what is missing."""
+    try:
+        yield
+    except FloatingPointError as error:
+        print(f"warning: {what}: {error}", flush=True)
 
 
 def _draw_samples(trained: TrainedModel, writer: MetricsWriter) -> float:
@@ -58,12 +70,3 @@ def _draw_recoveries(trained: TrainedModel, data: Cache, writer: MetricsWriter) 
     x = from_uint8(originals)
     picture = plots.stacked((x, x * visible, inferred.reconstruction))
     writer.image(trained.step, "recoveries", picture)
-
-
-def _monitor(trained: TrainedModel, data: Cache) -> dict[str, float]:
-    """Returns the figures of those of the config's tasks that have a monitor."""
-    figures: dict[str, float] = {}
-    for name in trained.config.tasks:
-        found = build.task(name).monitor(trained, data, trained.config)
-        figures |= {f"{name}/{figure}": value for figure, value in found.items()}
-    return figures

@@ -5,8 +5,10 @@ from N(0, I), adapt, and are then compared with each other by BlackJAX's diagnos
 log p(x, z) stands that of z inferred as in training, by the config's section `inference`.
 
 Figures, means over images:
-    <kernel>_acceptance: the mean acceptance rate; for mclmc, which accepts every step,
-        mclmc_energy_error is the squared error of the energy per dimension.
+    <kernel>_acceptance: the mean acceptance rate; for mclmc, the share of steps that were finite,
+        the only ones that it does not take back.
+    mclmc_energy_error: the squared error of the energy per dimension, of the finite steps, and 0 of
+        the others.
     <kernel>_ess_share: the effective sample size, of the entry of z where it is least, divided by
         the number of draws of all chains.
     <kernel>_rhat: R-hat after rank normalisation (Vehtari et al. 2021), of the entry of z where it
@@ -48,12 +50,18 @@ def check(config: ml_collections.ConfigDict) -> None:
     settings = config.task.mixing
     if not settings.kernels:
         raise UserError("task.mixing.kernels is empty: name some, such as ('mala', 'nuts')")
+    if config.prior.name == "diffusion":
+        raise UserError(
+            "tasks: mixing needs a prior whose gradient is the slope of its log p(z), and"
+            " prior.name='diffusion' has another; leave it out"
+        )
+    counts = ("num_images", "num_warmup", "batch_size")
+    check_at_least_one("task.mixing", **{name: settings[name] for name in counts})
     for kernel in settings.kernels:
         if kernel not in sampler.ADAPTATIONS:
             near = did_you_mean(kernel, sampler.ADAPTATIONS)
             raise UserError(f"task.mixing.kernels has {kernel!r}: {near}")
         _sampler(kernel, config)
-    check_at_least_one("task.mixing", num_images=settings.num_images)
     for name, least in (("num_chains", 2), ("num_draws", 4)):
         if settings[name] < least:
             raise UserError(f"task.mixing.{name}={settings[name]}: must be at least {least}")

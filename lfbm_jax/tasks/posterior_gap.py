@@ -15,7 +15,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lfbm_jax.errors import UserError
+from lfbm_jax.errors import UserError, check_at_least_one
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.images.pixels import to_unit_range
 from lfbm_jax.keys import Purpose, key_for
@@ -54,11 +54,19 @@ def check(config: ml_collections.ConfigDict) -> None:
             f" inference.name={config.inference.name!r}; leave it out"
         )
     num_steps = tuple(config.task.posterior_gap.num_steps)
-    if config.task.posterior_gap.num_monitored < 0:
+    if config.prior.name == "diffusion":
         raise UserError(
-            f"task.posterior_gap.num_monitored={config.task.posterior_gap.num_monitored}: must be"
-            " at least 0"
+            "tasks: posterior_gap needs a prior whose gradient is the slope of its log p(z), and"
+            " prior.name='diffusion' has another; leave it out"
         )
+    settings = config.task.posterior_gap
+    counts = ("num_images", "num_temperatures", "num_annealed", "batch_size")
+    check_at_least_one("task.posterior_gap", **{name: settings[name] for name in counts})
+    for name, least in (("num_chains", 2), ("num_monitored", 0)):
+        if settings[name] < least:
+            raise UserError(
+                f"task.posterior_gap.{name}={settings[name]}: must be at least {least}"
+            )
     if not num_steps or min(np.diff(num_steps, prepend=0)) < 1:
         raise UserError(f"task.posterior_gap.num_steps={num_steps}: must ascend from at least 1")
 

@@ -19,7 +19,8 @@ from lfbm_jax.trained.programs import Inferred, Programs, Samples
 
 BATCH_SIZE = 100
 SMALL_BATCH_SIZE = 10  # A few images must not cost as much as a hundred.
-MOST_REDRAWN = 0.01  # The largest share of draws that may overflow.
+MOST_REDRAWN = 0.01  # The largest share of draws that may overflow, if they are not few:
+FEW = 5  # tasks draw a hundred at a time.
 ATTEMPTS = 10
 
 
@@ -97,7 +98,8 @@ class TrainedModel:
         again, so samples follow the prior given that nothing overflows.
 
         Raises:
-            FloatingPointError: more than one draw and more than 1 % of them overflow.
+            FloatingPointError: more than five draws and more than 1 % of them overflow, or one does
+                so ten times.
         """
         arrays.check_count(num)
         self.check_prior()
@@ -116,7 +118,7 @@ class TrainedModel:
         samples = Samples(*(array.copy() for array in samples))
         rows = overflowed
         for attempt in range(1, ATTEMPTS):
-            if len(rows) > max(1, MOST_REDRAWN * len(index)):
+            if len(rows) > max(FEW, MOST_REDRAWN * len(index)):
                 break
             sample = functools.partial(
                 self._programs.sample_again, np.int32(seed), np.int32(attempt)

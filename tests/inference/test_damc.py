@@ -59,6 +59,9 @@ def test_z_is_langevins_from_the_start_and_phi_gets_the_gradient_of_the_denoisin
         image = jnp.asarray(X[0], float)
         found = jax.jit(lambda phi: infer(DAMC, phi, key, image))(phi)
         _, chain_key, loss_key = jax.random.split(key, 3)
+        given = infer(DAMC, phi, key, image, jnp.ones(D))
+        moved = infer(langevin.Inference(D, 3, STEP), None, chain_key, image, jnp.ones(D))
+        assert_close(given.z, moved.z, roundings=1000)
         again = infer(langevin.Inference(D, 3, STEP), None, chain_key, image, found.start)
         assert_close(found.z, again.z, roundings=1000)
         assert found.log_q == 0

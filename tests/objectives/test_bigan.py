@@ -11,6 +11,7 @@ from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import bigan
 from lfbm_jax.objectives.base import Keys
+from tests.differences import central
 from tests.linear_gaussian import LinearEncoder, linear_model
 
 D, SHAPE = 3, (2, 3, 1)
@@ -59,21 +60,25 @@ def logits(parameters, example):
 
 
 def cross_entropy(logit, label):
-    probability = 1 / (1 + np.exp(-logit))
-    return -np.log(probability if label else 1 - probability)
+    return np.logaddexp(0, -logit if label else logit)
+
+
+def expected_loss(number, parameters, example):
+    """That of the discriminator, then that of generator and encoder."""
+    of_image, of_sample, _ = logits(parameters, example)
+    label = 1 - number
+    return cross_entropy(of_image, label) + cross_entropy(of_sample, 1 - label)
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_losses_are_cross_entropies_with_opposite_labels(masked):
     model, parameters, example = setting(masked)
-    of_image, of_sample, mean = logits(parameters, example)
+    mean = parameters.phi @ example.image.ravel()
     losses = [
         jax.jit(update.loss, static_argnums=0)(model, parameters, KEYS, example)
         for update in model.objective.updates
     ]
-    expected = [
-        cross_entropy(of_image, label) + cross_entropy(of_sample, 1 - label) for label in (1, 0)
-    ]
+    expected = [expected_loss(number, parameters, example) for number in (0, 1)]
     np.testing.assert_allclose([loss.value for loss in losses], expected, rtol=1e-9)
     image = parameters.beta["matrix"] @ mean + parameters.beta["bias"]
     squares = (example.image.ravel() - image) ** 2
@@ -82,20 +87,40 @@ def test_losses_are_cross_entropies_with_opposite_labels(masked):
     np.testing.assert_allclose(losses[1].z, mean, rtol=1e-9)
 
 
-def test_generator_and_encoder_learn_and_the_logged_error_does_not_teach():
-    """The gradient in beta is that of the adversarial loss alone."""
-    model, parameters, example = setting()
-    update = model.objective.updates[1]
-    assert update.changes == ("prior", "generator", "inference")
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_each_step_changes_gets_the_gradient_of_its_loss(masked):
+    """So the reconstruction error, which is logged, teaches neither generator nor encoder."""
+    model, parameters, example = setting(masked)
+    changes = [update.changes for update in model.objective.updates]
+    assert changes == [("discriminator",), ("prior", "generator", "inference")]
 
-    def loss(beta):
-        return update.loss(model, parameters._replace(beta=beta), KEYS, example).value
+    def gradients(number):
+        loss = model.objective.updates[number].loss
+        return jax.grad(lambda parameters: loss(model, parameters, KEYS, example).value)(parameters)
 
-    gradient = jax.grad(loss)(parameters.beta)
-    _, of_sample, _ = logits(parameters, example)
-    z = np.asarray(jax.random.normal(KEYS.loss, (D,)))
-    slope = -1 / (1 + np.exp(of_sample)) * parameters.psi["discriminator"]["matrix"] @ z
-    np.testing.assert_allclose(gradient["bias"], slope, rtol=1e-9)
+    matrix = parameters.psi["discriminator"]["matrix"]
+    expected = central(
+        lambda matrix: expected_loss(
+            0, parameters._replace(psi={"discriminator": {"matrix": matrix}}), example
+        ),
+        matrix,
+    )
+    found = gradients(0).psi["discriminator"]["matrix"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    found = gradients(1)
+    expected = central(
+        lambda phi: expected_loss(1, parameters._replace(phi=phi), example), parameters.phi
+    )
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found.phi, expected, rtol=1e-6, atol=1e-7)
+    for name, value in parameters.beta.items():
+        expected = central(
+            lambda value, name=name: expected_loss(
+                1, parameters._replace(beta=parameters.beta | {name: value}), example
+            ),
+            value,
+        )
+        np.testing.assert_allclose(found.beta[name], expected, rtol=1e-6, atol=1e-7)
 
 
 def test_score():

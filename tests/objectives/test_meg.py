@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from lfbm_jax.errors import UserError
+from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import meg
 from lfbm_jax.objectives.base import Keys
-from tests.linear_gaussian import linear_model
+from tests.differences import central
+from tests.linear_gaussian import LinearEncoder, linear_model
 
 D, SHAPE = 3, (2, 3, 1)
 
@@ -46,7 +48,7 @@ class Objective(meg.Objective):
 
 def setting(masked=False):
     random = np.random.default_rng(0)
-    model = linear_model(D, SHAPE, 0.3)
+    model = linear_model(D, SHAPE, 0.3, langevin.Inference(D))
     model = dataclasses.replace(model, objective=Objective(D, SHAPE, None, gradient_weight=0.7))
     beta = {"matrix": random.normal(size=(6, D)), "bias": random.normal(size=6)}
     psi = {"energy": {"scale": 1.5}, "statistic": {"matrix": random.normal(size=(6, D))}}
@@ -58,6 +60,29 @@ def setting(masked=False):
 KEYS = Keys(jax.random.key(1), jax.random.key(2))
 
 
+def sample_of(parameters, example, key):
+    """g(z) where the example is visible, and z."""
+    z = np.asarray(jax.random.normal(key, (D,)))
+    visible = np.ones(6) if example.mask is None else example.mask.ravel()
+    return (parameters.beta["matrix"] @ z + parameters.beta["bias"]) * visible, z
+
+
+def energy_loss(parameters, example):
+    x, (sample, _) = example.image.ravel(), sample_of(parameters, example, KEYS.loss)
+    scale = parameters.psi["energy"]["scale"]
+    return 0.5 * scale * (x @ x - sample @ sample) + 0.7 * scale**2 * x @ x
+
+
+def generator_loss(parameters, example):
+    z_key, other_key = jax.random.split(KEYS.loss)
+    sample, z = sample_of(parameters, example, z_key)
+    other = np.asarray(jax.random.normal(other_key, (D,)))
+    matrix = parameters.psi["statistic"]["matrix"]
+    of_pair, of_no_pair = (sample @ matrix @ vector for vector in (z, other))
+    information = -np.logaddexp(0, -of_pair) - np.logaddexp(0, of_no_pair)
+    return 0.75 * sample @ sample - information
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_losses(masked):
     model, parameters, example = setting(masked)
@@ -65,19 +90,48 @@ def test_losses(masked):
         jax.jit(update.loss, static_argnums=0)(model, parameters, KEYS, example)
         for update in model.objective.updates
     )
-    keys = KEYS.loss, jax.random.fold_in(KEYS.loss, 1)
-    z, other = (np.asarray(jax.random.normal(key, (D,))) for key in keys)
-    beta, matrix = parameters.beta, parameters.psi["statistic"]["matrix"]
-    visible = np.ones(6) if example.mask is None else example.mask.ravel()
-    x, sample = example.image.ravel(), (beta["matrix"] @ z + beta["bias"]) * visible
-
+    x, (sample, _) = example.image.ravel(), sample_of(parameters, example, KEYS.loss)
     contrast = 0.75 * (x @ x - sample @ sample)
     assert of_energy.metrics["loss_energy"] == pytest.approx(contrast, rel=1e-9)
-    assert of_energy.value == pytest.approx(contrast + 0.7 * 1.5**2 * x @ x, rel=1e-9)
-    sigmoid = [1 / (1 + np.exp(-sample @ matrix @ vector)) for vector in (z, other)]
-    information = np.log(sigmoid[0]) + np.log(1 - sigmoid[1])
-    assert of_generator.value == pytest.approx(0.75 * sample @ sample - information, rel=1e-9)
+    assert of_energy.value == pytest.approx(energy_loss(parameters, example), rel=1e-9)
+    assert of_generator.value == pytest.approx(generator_loss(parameters, example), rel=1e-9)
+    sample, _ = sample_of(parameters, example, jax.random.split(KEYS.loss)[0])
+    information = 0.75 * sample @ sample - generator_loss(parameters, example)
     assert of_generator.metrics["information"] == pytest.approx(information, rel=1e-9)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_each_step_changes_gets_the_gradient_of_its_loss(masked):
+    model, parameters, example = setting(masked)
+    of_energy, of_generator = (
+        jax.grad(lambda parameters, loss=update.loss: loss(model, parameters, KEYS, example).value)(
+            parameters
+        )
+        for update in model.objective.updates
+    )
+    psi, close = parameters.psi, {"rtol": 1e-6, "atol": 1e-6}
+    expected = central(
+        lambda scale: energy_loss(
+            parameters._replace(psi=psi | {"energy": {"scale": scale}}), example
+        ),
+        psi["energy"]["scale"],
+    )
+    np.testing.assert_allclose(of_energy.psi["energy"]["scale"], expected, **close)
+    expected = central(
+        lambda matrix: generator_loss(
+            parameters._replace(psi=psi | {"statistic": {"matrix": matrix}}), example
+        ),
+        psi["statistic"]["matrix"],
+    )
+    np.testing.assert_allclose(of_generator.psi["statistic"]["matrix"], expected, **close)
+    for name, value in parameters.beta.items():
+        expected = central(
+            lambda value, name=name: generator_loss(
+                parameters._replace(beta=parameters.beta | {name: value}), example
+            ),
+            value,
+        )
+        np.testing.assert_allclose(of_generator.beta[name], expected, **close)
 
 
 def test_the_score_is_low_where_the_energy_is_high():
@@ -106,3 +160,11 @@ def test_real_networks_are_told_apart_by_their_steps():
 def test_bad_settings(settings, said):
     with pytest.raises(UserError, match=said):
         meg.Objective(D, SHAPE, None, **settings)
+
+
+def test_an_inference_network_is_refused_as_no_step_would_teach_it():
+    model = setting()[0]
+    model.objective.check(model)
+    model = dataclasses.replace(model, inference=LinearEncoder(D, 6))
+    with pytest.raises(UserError, match=r"objective\.name='meg': .* use the variant :meg"):
+        model.objective.check(model)

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
+from lfbm_jax.errors import UserError
 from lfbm_jax.priors.diffusion import Prior
 from tests.builders import invented
 from tests.rounding import assert_close
@@ -26,6 +28,12 @@ def test_before_it_learns_it_is_standard_normal():
     draws = np.asarray(jax.jit(jax.vmap(lambda key: prior.sample(alpha, key)))(keys))
     np.testing.assert_allclose(draws.mean(axis=0), 0, atol=0.06)
     np.testing.assert_allclose(np.cov(draws.T), np.eye(3), atol=0.08)
+
+
+@pytest.mark.parametrize("blur", (0.0, 0.007, 0.998))
+def test_the_score_is_read_only_where_it_is_learned(blur):
+    with pytest.raises(UserError, match=rf"prior\.blur={blur}: must be from 0\.0074 to 0\.997"):
+        Prior(3, blur=blur)
 
 
 def test_the_loss_draws_z_up_the_log_density():

@@ -139,6 +139,14 @@ def test_the_flow_learns_by_maximum_likelihood_and_the_tilt_by_the_logistic_loss
         assert_close(found["tilt"], logistic, roundings=1e4)
 
 
+def test_a_sample_without_a_draw_within_the_ball_is_nan():
+    alpha = PRIOR.init(jax.random.key(0))
+    alpha["flow"]["actnorm"]["log_scale"] -= 3.0  # draws are e^9 times as long, but finite
+    prepared = PRIOR.prepare(alpha)
+    assert jnp.isfinite(PRIOR._flow().sample(prepared["flow"], jax.random.key(1))).all()
+    assert jnp.isnan(PRIOR.sample(prepared, jax.random.key(1))).all()
+
+
 def test_a_draw_that_overflows_is_left_out(monkeypatch):
     alpha = invented(PRIOR.init, scale=0.5)
     overflows = jax.tree.map(jnp.copy, alpha)

@@ -190,6 +190,16 @@ def test_check_names_a_task_that_is_not_there():
         configuration.check(config)
 
 
+def test_chains_that_accept_by_log_p_z_need_the_one_whose_slope_they_follow():
+    build.model(experiment("digits", "prior=diffusion"))
+    for section in ("inference", "eval_inference"):
+        said = rf"^{section}\.name='sampler': needs a prior .* prior\.name='diffusion' has another"
+        config = experiment("digits", "prior=diffusion").copy_and_resolve_references().unlock()
+        config[section] = build.defaults(section, "sampler")
+        with pytest.raises(UserError, match=said):
+            build.model(config)
+
+
 def test_every_config_has_every_key_of_the_base():
     for name in CONFIGS:
         assert keys_of(experiment(name)) == keys_of(configuration.base()), name

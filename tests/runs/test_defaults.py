@@ -72,7 +72,7 @@ DEFAULTS = {
         "gradient_weight": 0.128,
         "energy_updates": 5,
     },
-    ("objective", "bigan"): {  # the published networks of MNIST
+    ("objective", "bigan"): {  # the published convolutions of MNIST
         "layers": ((64, 4, 2, 1), (64, 4, 2, 1)),
         "width": 512,
         "hidden_width": 1024,

@@ -35,7 +35,7 @@ def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
     config.model.latent_dim = D
     settings = {"num_images": 3, "num_steps": NUM_STEPS, "num_chains": 2000, "batch_size": 2}
     config.task.posterior_gap.update(settings | {"num_temperatures": 100, "num_annealed": 256})
-    model = linear_model(D, (2, 2, 1), SIGMA, chain, chain)
+    model = linear_model(D, (2, 2, 1), SIGMA, chain, Inference(D, num_steps=5, step_size=0.01))
     trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
     data = Cache(Split(train, None), Split(test, None), tmp_path)
     writer = ReportWriter(tmp_path, "posterior_gap", 0, config)
@@ -72,6 +72,9 @@ def test_figures_of_the_task_are_means_over_the_held_out_images(tmp_path):
         ("task.posterior_gap.num_steps", (0, 5), "must ascend from at least 1"),
         ("task.posterior_gap.num_steps", (), "must ascend from at least 1"),
         ("task.posterior_gap.num_monitored", -1, "num_monitored=-1: must be at least 0"),
+        ("task.posterior_gap.num_chains", 1, "num_chains=1: must be at least 2"),
+        ("task.posterior_gap.num_annealed", 0, "num_annealed=0: must be at least 1"),
+        ("prior.name", "diffusion", "prior.name='diffusion' has another"),
     ],
 )
 def test_what_it_cannot_measure_is_said_before_training(key, value, said):
