@@ -97,12 +97,17 @@ def _row(name: str, results: dict[str, dict[str, float | None]]) -> list[str]:
 
 
 def draw(folders: dict[str, pathlib.Path]) -> Figure:
-    """One row per model: its samples, and held-out images above their reconstructions."""
+    """One row per model: its samples, and images above their reconstructions.
+
+    A model without a picture, whose prior overflowed, has an empty panel.
+    """
     figure = Figure(figsize=(10, 5 * len(folders)), layout="constrained")
     axes = figure.subplots(len(folders), len(PICTURES), squeeze=False)
     for row, (name, folder) in zip(axes, folders.items(), strict=True):
         for axis, kind in zip(row, PICTURES, strict=True):
-            axis.imshow(Image.open(max((folder / kind).glob("*.png"))))
+            newest = max((folder / kind).glob("*.png"), default=None)
+            if newest:
+                axis.imshow(Image.open(newest))
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"{name}: {kind}")
     return figure

@@ -1,6 +1,7 @@
 """Small configs, parameters and models that several tests share."""
 
 import importlib
+import itertools
 import pathlib
 
 import jax
@@ -85,12 +86,14 @@ def build_part(section, name, latent_dim=5):
 
 
 def config_with_objective(name):
-    """A small config with an objective and the first inference method that it accepts."""
+    """A small config with an objective and the first prior and inference that it accepts."""
     chain = small_config().inference.to_dict()
     encoder = build.defaults("inference", "encoder") | {"layers": ENCODER_LAYERS}
-    for inference in (chain, encoder, encoder | {"noise": False}):
+    priors = small_config().prior.to_dict(), build.defaults("prior", "gaussian")
+    methods = chain, encoder, encoder | {"noise": False}
+    for prior, inference in itertools.product(priors, methods):
         config = small_config()
-        config.inference = inference
+        config.prior, config.inference = prior, inference
         settings = build.defaults("objective", name)
         config.objective = build.part_class("objective", name).smoke_settings(settings)
         try:

@@ -3,11 +3,13 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from absl.testing import flagsaver
 
 from lfbm_jax import main
-from lfbm_jax.compare import BUDGET, TABLE_1, plan, table
+from lfbm_jax.compare import BUDGET, TABLE_1, draw, plan, table
+from lfbm_jax.reports import plots
 from lfbm_jax.runs import cli, experiment, given
 
 
@@ -24,6 +26,13 @@ def read_config(monkeypatch):
         return found
 
     return read_config
+
+
+def test_a_run_without_a_picture_of_samples_has_an_empty_panel(tmp_path):
+    place = tmp_path / "reconstructions" / "00000001.png"
+    plots.save(np.zeros((4, 4, 3), np.uint8), place)
+    panels = draw({"one": tmp_path}).axes
+    assert [len(panel.images) for panel in panels] == [0, 1]
 
 
 def test_models_share_generator_budget_and_overrides_and_a_process_reads_the_very_config(

@@ -63,7 +63,8 @@ def test_smoke_settings_are_settings(section, name):
 # Every public method of every part is called below. A new method fails until its arguments are
 # added here. Its results need a test of their own.
 
-ON_THE_HOST = {"fit", "is_fitted", "smoke_settings", "reference_counts", "flops", "tuner"}
+ON_THE_HOST = {"fit", "is_fitted", "unfitted", "smoke_settings", "reference_counts", "flops"}
+ON_THE_HOST |= {"tuner"}
 GROUPS = {"prior": "alpha", "generator": "beta", "inference": "phi"}
 
 
@@ -103,6 +104,7 @@ def call_everything(model, kind, settings):
         "inverse": (group, z),
         "fit": (raw, lambda epoch: several, 0),
         "is_fitted": (raw,),
+        "unfitted": (raw,),
         "generator_dim": None,
         "is_deterministic_network": None,
         "smoke_settings": (settings,),

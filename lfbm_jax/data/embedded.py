@@ -18,7 +18,7 @@ LEVELS = 16  # The brightest of the grey levels 0 to 16.
 
 
 def prepare(data: Any) -> cache.Cache:
-    """Returns the cache of the digits. UserError if the config asks for colour or larger images."""
+    """Returns the cache of the digits, fitted to the config; UserError if `resize.Fit` refuses."""
     return cache.fill(data, files=(), read=lambda: _read(data))
 
 

@@ -48,7 +48,7 @@ def _read(data: Any) -> cache.Reading:
     if "image" not in builder.info.features or "train" not in builder.info.splits:
         raise UserError(f"data.name={data.name!r}: that data set has no training images")
     held_out = _held_out_split(data, list(builder.info.splits))
-    decoders = {"image": _import_tfds().decode.SkipDecoding()}  # Pillow decodes, as elsewhere.
+    decoders = {"image": _import_tfds(data).decode.SkipDecoding()}  # Pillow decodes, as elsewhere.
     splits = {
         name: builder.as_data_source(name, decoders=decoders)
         for name in filter(None, ("train", held_out))
@@ -83,7 +83,7 @@ def _held_out_split(data: Any, splits: list[str]) -> str:
 
 def _prepared_builder(data: Any) -> Any:
     """Returns the TFDS builder of `data.name`, after writing its records if necessary."""
-    tfds = _import_tfds()
+    tfds = _import_tfds(data)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     own = cache.cache_root(data) / "tfds"
@@ -113,14 +113,15 @@ def _prepared_builder(data: Any) -> Any:
     return builder
 
 
-def _import_tfds() -> Any:
+def _import_tfds(data: Any) -> Any:
     try:
         import tensorflow  # noqa: F401  (the builders read their files with it)
         import tensorflow_datasets
     except ImportError as error:
+        files = "; or name the folder of its four IDX files by data.dir"
         raise UserError(
-            f"data.source='tfds' prepares a data set with TensorFlow, and {error.name} is not"
-            f" installed: {INSTALL}"
+            f"data.name={data.name!r}: TFDS prepares it with TensorFlow, and {error.name} is not"
+            f" installed: {INSTALL}{files if data.source == 'idx' else ''}"
         ) from error
     return tensorflow_datasets
 

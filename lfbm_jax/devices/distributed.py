@@ -165,6 +165,17 @@ def own_folder(workdir: pathlib.Path) -> Iterator[pathlib.Path]:
     largest(0)
 
 
+def memory_fault(error: Exception) -> str | None:
+    """The line that says that a device ran out of memory; None if the error is another one."""
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" not in text:
+        return None
+    return (
+        f"a device is out of memory ({text.splitlines()[0]}): set train.microbatch_size, for which"
+        " --mode=describe finds a value, or lower train.batch_size or a task's batch_size"
+    )
+
+
 @contextlib.contextmanager
 def noticing_losses() -> Iterator[None]:
     """Ends this process with one line if an exchange fails because another process has ended.
@@ -176,13 +187,12 @@ def noticing_losses() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        print(
-            f"error: process {jax.process_index()} of {jax.process_count()} can no longer work with"
+        lost = (
+            f"process {jax.process_index()} of {jax.process_count()} can no longer work with"
             f" the others ({str(error).splitlines()[0]}): one has ended (see its own output); start"
-            " all of them again to resume from the newest checkpoint",
-            file=sys.stderr,
-            flush=True,
+            " all of them again to resume from the newest checkpoint"
         )
+        print(f"error: {memory_fault(error) or lost}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(LOST)  # A normal exit would wait for the others.
 

@@ -35,7 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
     At the end, the temporary file replaces `path`. If the block raises, `path` stays as it was. The
     temporary name ends in `.tmp`, so a listing of the files with `path`'s suffix never contains it.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{SUFFIX}")
+    # Processes of several hosts, or containers, may have the same number.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -110,7 +111,7 @@ def _remove_abandoned(parent: Path) -> None:
 
 def _is_abandoned(folder: Path) -> bool:
     try:
-        with open(folder / LOCK) as file:
+        with open(folder / LOCK, "r+") as file:  # NFS locks only what is open for writing.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False

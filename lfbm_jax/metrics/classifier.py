@@ -71,17 +71,18 @@ def of_training_images(data: Cache, num_epochs: int) -> Classifier:
     """The classifier of the training images, loaded from their cache, or else trained.
 
     Args:
-        data: the data set; labels are 0, 1, ...
+        data: the data set; labels are 0, 1, ..., or -1 if unknown. Images without one are left out.
         num_epochs: passes over the training images.
     """
     labels = data.train.labels
     if labels is None:
         raise ValueError("the training images have no labels")
     network = Network(int(labels.max()) + 1)
-    path = data.directory / _file_name(num_epochs, len(data.train.images), data.selection)
+    rows = np.flatnonzero(labels >= 0)
+    path = data.directory / _file_name(num_epochs, len(rows), data.selection)
     parameters = _kept(path)
     if parameters is None:
-        parameters = _train(network, data.train.images, labels, num_epochs)
+        parameters = _train(network, data.train.images, labels, rows, num_epochs)
         with (
             blaming_cache_dir(data.directory),
             atomic.replacing(path) as temporary,
@@ -131,11 +132,18 @@ def _file_name(num_epochs: int, num_images: int, selection: str) -> str:
 
 
 def _train(
-    network: Network, all_images: np.ndarray, all_labels: np.ndarray, num_epochs: int
+    network: Network,
+    all_images: np.ndarray,
+    all_labels: np.ndarray,
+    labelled: np.ndarray,
+    num_epochs: int,
 ) -> Any:
-    """Minimises the cross entropy by Adam with a cosine decay of the learning rate to zero."""
-    batch_size = min(BATCH_SIZE, len(all_images))
-    steps = len(all_images) // batch_size
+    """Minimises the cross entropy by Adam with a cosine decay of the learning rate to zero.
+
+    `labelled` has the rows of the images to learn from.
+    """
+    batch_size = min(BATCH_SIZE, len(labelled))
+    steps = len(labelled) // batch_size
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, num_epochs * steps))
     key = jax.random.key(SEED)
     parameters = jax.jit(network.init)(key, to_unit_range(all_images[:1]))["params"]
@@ -154,7 +162,7 @@ def _train(
     with terminal.bar(total=num_epochs * steps, desc="training the classifier", unit="step",
               delay=3, leave=False) as bar:
         for epoch in range(num_epochs):
-            order = np.random.default_rng((SEED, epoch)).permutation(len(all_images))
+            order = np.random.default_rng((SEED, epoch)).permutation(labelled)
             for rows in order[: steps * batch_size].reshape(steps, batch_size):
                 images, labels = all_images[rows], all_labels[rows]
                 parameters, moments, value = update(parameters, moments, images, labels)

@@ -42,13 +42,20 @@ def mean_image(
     return from_uint8(mean)
 
 
-def nearest(images: np.ndarray, masks: np.ndarray, training: np.ndarray) -> np.ndarray:
+def nearest(
+    images: np.ndarray,
+    masks: np.ndarray,
+    training: np.ndarray,
+    own: np.ndarray | None = None,
+) -> np.ndarray:
     """The image nearest to each occluded one, by squared distance over its visible pixels.
 
     Args:
         images: uint8 [M, H, W, C].
         masks: the masks of these, [M, H, W, 1].
         training: the images to search, uint8 [N, H, W, C].
+        own: the index of each image in `training`, which is not searched, [M]; None if the images
+            are not in it.
 
     Returns:
         Indices into `training`, [M].
@@ -63,6 +70,10 @@ def nearest(images: np.ndarray, masks: np.ndarray, training: np.ndarray) -> np.n
             wanted = visible * _vectors(images[chunk])
             # |m (x - y)|^2 without |m x|^2, which is the same for every y.
             distance = visible @ np.square(y).T - 2 * wanted @ y.T
+            if own is not None:
+                place = own[chunk] - block.start
+                (inside,) = np.nonzero((place >= 0) & (place < len(y)))
+                distance[inside, place[inside]] = np.inf
             best = distance.argmin(axis=1)
             closer = distance[np.arange(len(best)), best] < least[chunk]
             found[chunk][closer] = block.start + best[closer]

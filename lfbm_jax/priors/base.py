@@ -29,7 +29,8 @@ class Prior(Part, abc.ABC):
         has_potential: whether the gradient of `log_prob` in z is the slope of its value, as methods
             that accept or reject by the value need.
         fitted_afterwards: whether `fit` fits alpha after training, instead of alpha being learned
-            with the generator.
+            with the generator. If so, alpha is a dictionary whose entry "fitted", [], is 1 for
+            results of `fit` and 0 before.
     """
 
     latent_dim: int
@@ -95,9 +96,12 @@ class Prior(Part, abc.ABC):
         return {}
 
     def is_fitted(self, alpha: Tree) -> bool:
-        """Whether alpha can be sampled from. Priors that need `fit` return False before it."""
-        del alpha
-        return True
+        """Whether alpha can be sampled from; if `fitted_afterwards`, whether `fit` returned it."""
+        return not self.fitted_afterwards or bool(alpha["fitted"])
+
+    def unfitted(self, alpha: Tree) -> Tree:
+        """Alpha as it is while the generator learns, for a run that goes on after `fit`."""
+        return {**alpha, "fitted": 0 * alpha["fitted"]} if self.fitted_afterwards else alpha
 
     def fit(self, alpha: Tree, draw: Callable[[int], np.ndarray], seed: int) -> Tree:
         """Alpha, fitted to latent vectors inferred from all training images.

@@ -73,10 +73,6 @@ class Prior(base.Prior):
         """z0 = f^-1(z), [d]; z itself before the fit."""
         return jnp.where(prepared["fitted"] > 0, self._flow().inverse(prepared["flow"], z), z)
 
-    def is_fitted(self, alpha: dict) -> bool:
-        """Whether alpha is a result of `fit`."""
-        return bool(alpha["fitted"])
-
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
         """Trains the flow from scratch by maximum likelihood, on a new draw of z in every epoch."""
         flow = self._flow()

@@ -63,10 +63,6 @@ class Prior(base.Prior):
         normal = jax.random.normal(normal_key, (self.latent_dim,))
         return prepared["means"][component] + prepared["factors"][component] @ normal
 
-    def is_fitted(self, alpha: dict) -> bool:
-        """Whether alpha is a result of `fit`."""
-        return bool(alpha["fitted"])
-
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
         """Alpha after expectation maximisation (scikit-learn) on one z per training image."""
         from sklearn.mixture import GaussianMixture  # Slow to import and seldom needed.

@@ -66,10 +66,6 @@ class Prior(base.Prior):
         mean = self._decoder().apply(prepared["decoder"], u)
         return mean + jnp.exp(prepared["log_gamma"]) * noise
 
-    def is_fitted(self, alpha: dict) -> bool:
-        """Whether alpha is a result of `fit`."""
-        return bool(alpha["fitted"])
-
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
         """Trains the second stage from scratch, on a new draw of z in every epoch."""
         encoder_key, decoder_key, noise_key = jax.random.split(jax.random.key(seed), 3)

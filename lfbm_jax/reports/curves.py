@@ -53,7 +53,7 @@ CHARTS = (
         {
             "sample/log_p_z": "samples of the prior",
             INFERRED: "inferred, training images",
-            "prior_fit/inferred_log_p_z": "inferred, held out",
+            "prior_fit/inferred_log_p_z": "inferred, images of the tasks",
         },
     ),
     Chart(

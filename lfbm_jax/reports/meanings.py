@@ -25,7 +25,7 @@ class Meaning(NamedTuple):
 # Tasks in the order in which a report shows them, with their headings.
 TASKS = {
     "generate": "Samples",
-    "reconstruct": "Reconstructions of held-out images",
+    "reconstruct": "Reconstructions",
     "recover": "Recovery of occluded training images",
     "inpaint": "Completion of images",
     "interpolate": "Images that turn into one another",

@@ -18,6 +18,7 @@ from lfbm_jax.files import atomic
 from lfbm_jax.images import selection
 from lfbm_jax.reports import plots
 
+FREE_SECTIONS = ("eval_inference", "masked_inference", "metrics")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "numpy")
 
 
@@ -49,6 +50,12 @@ class ReportWriter:
         self._papers = papers
         self._setup: dict[str, Any] = {"data": config.data.name, "seed": config.seed}
         self._setup |= selection.setting(config.data)
+        # What a later command on the same work directory may set otherwise, see `runs.alike`.
+        self._measured_with = {name: config[name].to_dict() for name in FREE_SECTIONS}
+        own = config.task.get(task)
+        self._measured_with["task"] = {task: own.to_dict()} if own else {}
+        # As it comes back from a file: `papers` compares it with a config that does.
+        self._measured_with = json.loads(json.dumps(self._measured_with))
         if averaged:
             self._setup["parameters"] = f"moving average, decay {config.train.ema_decay}"
         self.pictures: list[pathlib.Path] = []
@@ -74,6 +81,7 @@ class ReportWriter:
             "setup": self._setup
             | {"pictures": [picture.name for picture in self.pictures]}
             | environment(),
+            "measured_with": self._measured_with,
         }
         report["paper"] = self._papers(report) or None
         self._folder.mkdir(parents=True, exist_ok=True)

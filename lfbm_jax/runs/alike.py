@@ -48,7 +48,8 @@ def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) ->
 
     Args:
         config: the run's config, as `workdir.read_config` returns it.
-        reports: the reports that hold the figures.
+        reports: the reports that hold the figures. What they say they were measured with replaces
+            what the config says now.
 
     Returns:
         The settings by dotted name, and facts from the reports such as "reconstruct num_images".
@@ -68,7 +69,11 @@ def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) ->
         # The number of images that were scored, added below, replaces the number asked for.
         and not (key.startswith("task.") and key.endswith(".num_images"))
     }
+    now = dict(found)
     for report in reports:
+        # Another command may have changed the config since the report was written.
+        then = flat(report.get("measured_with", {}))
+        found |= {key: value for key, value in then.items() if now.get(key, value) != value}
         task, setup = report["task"], report["setup"]
         found |= {f"{task} {fact}": setup[fact] for fact in FACTS if fact in setup}
         if task != "generate" and "num_images" in report["figures"]:

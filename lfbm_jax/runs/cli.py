@@ -10,6 +10,7 @@ import jax
 import ml_collections
 from absl import app, flags
 
+from lfbm_jax.devices import distributed
 from lfbm_jax.errors import Interrupted, UserError
 from lfbm_jax.files import terminal
 from lfbm_jax.images.cache import default_root
@@ -106,6 +107,11 @@ def run(
         sys.exit(128 + interrupted.signum)
     except KeyboardInterrupt:
         sys.exit(130)
+    except jax.errors.JaxRuntimeError as error:
+        fault = distributed.memory_fault(error)
+        if fault is None:
+            raise
+        fail(fault)
     except MemoryError as error:
         fail(f"out of memory: {error}" if str(error) else "out of memory")
     except OSError as error:

@@ -43,6 +43,7 @@ DATA_SETS = {
 }
 MADE_UP = "made-up images"
 NUM_MNIST = 70_000
+NUM_INPAINTED = 10_000  # section 4.3
 MNIST_EPOCHS = 20  # ours
 
 
@@ -152,6 +153,7 @@ def _measured(config: Mapping[str, Any], data: str) -> dict[str, Any]:
     count = experiment.num_train
     return {
         "reconstruct num_images": experiment.num_test,
+        "inpaint num_images": NUM_INPAINTED,
         **({"task.inpaint.mask": f"center_box:{paper.HOLE}"} if data == "CelebA" else {}),
         # Section 4.6 does not say which images the samples are compared with.
         **({} if mask else {"generate fid_reference": f"train split, {count} images (all)"}),

@@ -164,6 +164,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
     for key in at_least_one:
         _require(config.train[key] >= 1, f"train.{key}", config.train[key], "at least 1")
+    length = config.train.num_steps or config.train.num_epochs
+    _require(length != 0, "train.num_steps", 0, "at least 1, or train.num_epochs")
     for key in ("num_epochs", "num_steps", "microbatch_size"):
         _require(config.train[key] >= 0, f"train.{key}", config.train[key], "at least 0")
     for section, settings in config.optimizer.items():
@@ -178,7 +180,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         schedules.check(section, settings)
     ema_decay = config.train.ema_decay
     _require(0 <= ema_decay < 1, "train.ema_decay", ema_decay, "in [0, 1)")
+    _require(0 <= config.seed < 2**31, "seed", config.seed, "from 0 to 2147483647")
     for name in config.tasks:
+        batch_size = config.task[name].get("batch_size", 1) if name in config.task else 1
+        _require(batch_size >= 1, f"task.{name}.batch_size", batch_size, "at least 1")
         build.task(name).check(config)
 
 

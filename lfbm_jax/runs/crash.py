@@ -44,7 +44,9 @@ def _report(
     error: Exception, workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
     try:
-        lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
+        # The last line is cut short if the disk was full.
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
     except OSError:
         lines = []
     return {

@@ -144,9 +144,14 @@ def add_costs(
     Raises:
         UserError: the run is not done.
     """
-    found = figures(config, folder) if distributed.is_first() else {}
-    if found is None:
-        raise UserError(f"--workdir={folder}: no finished run of this config; train first")
+
+    def of_the_run() -> dict[str, float | None]:
+        found = figures(config, folder) if distributed.is_first() else {}
+        if found is None:
+            raise UserError(f"--workdir={folder}: no finished run of this config; train first")
+        return found
+
+    found = distributed.everywhere(of_the_run)
     trained = restored(config, folder)
     batch = config.train.batch_size
     images = _prepared(config).train.spread(batch)

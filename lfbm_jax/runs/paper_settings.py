@@ -196,13 +196,14 @@ def given(data: str, name: str) -> dict[str, Any]:
             "image_size": 28, "channels": 1, "pooled_train_share": paper.POOLED_TRAIN_SHARE
         }  # fmt: skip
         left_out = ("data.exclude_labels", "data.pooled_seed")
-        return _without({"data": config["data"]}, left_out)
+        of_score = {"anomaly": {"sigma": 0.0, "num_chains": 1}}
+        return _without({"data": config["data"], "task": of_score}, left_out)
     if data not in EXPERIMENTS:
         return {}
     own = EXPERIMENTS[data]
     config["data"] |= own.data
     deep = name.endswith("(L=5)")
-    config["model"] = {"latent_dim": own.latent_dim * (5 if deep else 1), "sigma": own.sigma}
+    config["model"] |= {"latent_dim": own.latent_dim * (5 if deep else 1), "sigma": own.sigma}
     config["generator"]["layers"] = own.generator
     if name not in METHODS.values():
         parts_of_it = ("prior.", "inference.", "eval_inference.", "objective.")
@@ -253,7 +254,7 @@ def _inference(own: Experiment, name: str) -> tuple[dict[str, Any], dict[str, An
 
 def _without(config: dict[str, Any], left_out: tuple[str, ...]) -> dict[str, Any]:
     """Flattens a config to dotted JSON values, without settings that start with `left_out`."""
-    left_out += ("data.source", "data.name", "masked_inference.", "precision")
+    left_out += ("data.source", "data.name", "data.dir", "masked_inference.", "precision")
     left_out += ("optimizer.objective.",)  # Networks that none of its objectives has.
     return {
         key: value

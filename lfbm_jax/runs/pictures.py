@@ -1,6 +1,7 @@
 """Draws samples and reconstructions during training, and runs the tasks' monitors."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 
 from lfbm_jax.images import masks
@@ -29,6 +30,8 @@ def draw(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> dict[str,
             with _warning_of_overflows(f"{name} logs nothing"):
                 found = build.task(name).monitor(trained, data, trained.config)
                 figures |= {f"{name}/{figure}": value for figure, value in found.items()}
+    for name in [name for name, value in figures.items() if not math.isfinite(value)]:
+        print(f"warning: {name} is {figures.pop(name)} and is not logged", flush=True)
     _draw_reconstructions(trained, data, writer)
     _draw_recoveries(trained, data, writer)
     return figures
@@ -51,7 +54,7 @@ def _draw_samples(trained: TrainedModel, writer: MetricsWriter) -> float:
 
 
 def _draw_reconstructions(trained: TrainedModel, data: Cache, writer: MetricsWriter) -> None:
-    """Writes held-out images above their reconstructions."""
+    """Writes held-out images, or training images if there are none, above their reconstructions."""
     originals = data.evaluated.spread(RECONSTRUCTIONS)
     # The batch is not padded, because long chains are expensive.
     inferred = trained.infer(originals, trained.config.seed, RECONSTRUCTIONS)

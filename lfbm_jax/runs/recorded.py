@@ -86,7 +86,8 @@ def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
     path = folder / "metrics.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     rates, steps_per_epoch = [], 0.0
-    for line in map(json.loads, filter(None, text.splitlines())):
+    whole = (line for line in text.splitlines(keepends=True) if line.endswith("\n"))
+    for line in map(json.loads, filter(str.strip, whole)):
         if line.get("time/images_per_second"):
             rates.append(line["time/images_per_second"])
             steps_per_epoch = line["step"] / line["epoch"]

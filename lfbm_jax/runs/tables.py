@@ -36,7 +36,8 @@ def write(folders: Iterable[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
 def table_2(runs: list[Run]) -> list[str]:
     """Reconstruction and generation: one table per data set, the paper's data sets first."""
     lines = ["## Table 2: reconstruction (MSE) and generation (FID)", ""]
-    lines += ["MSE is the mean over images and pixels of held-out images, in [-1, 1].", ""]
+    lines += ["MSE is the mean over images and pixels in [-1, 1], of held-out images, or of"]
+    lines += ["training images if the data has no others.", ""]
     figures = {"mse": "reconstruct", "fid": "generate"}
     for data, found in _by_data(_complete(runs), paper.TABLE_2, tuple(figures.values())):
         cells = [

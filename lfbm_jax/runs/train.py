@@ -20,7 +20,7 @@ from lfbm_jax.images.batches import Batches
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.layers import precision
 from lfbm_jax.learning.health import Monitor
-from lfbm_jax.model import Model
+from lfbm_jax.model import Model, Parameters
 from lfbm_jax.reports import index
 from lfbm_jax.runs import compiling, fitting, pictures, signals
 from lfbm_jax.runs.checkpoints import Checkpoints
@@ -64,6 +64,8 @@ def train(
             terminal.note(f"already trained: checkpoint of step {step} in {workdir}")
             return trained
         if step:
+            state = _unfitted(state, model)
+            trained = trained.with_parameters(state.parameters, step, state.average)
             terminal.note(f"resuming from step {step} in {workdir}")
             checkpoints.set_aside_after(step)
         elif distributed.is_first():
@@ -75,6 +77,16 @@ def train(
         ):
             run = _Run(trained, state, data, batches, num_steps, checkpoints, writer, workdir)
             return run.to_the_end(trace)
+
+
+def _unfitted(state: learning.TrainState, model: Model) -> learning.TrainState:
+    """The state of a run that was shorter before, with the prior of before its fit."""
+
+    def of(parameters: Parameters) -> Parameters:
+        return parameters._replace(alpha=model.prior.unfitted(parameters.alpha))
+
+    average = state.average and of(state.average)
+    return state._replace(parameters=of(state.parameters), average=average)
 
 
 def _batches(config: ml_collections.ConfigDict, data: Cache, workdir: pathlib.Path) -> Batches:
@@ -146,7 +158,7 @@ class _Run:
         update = learning.make_update(self._config, self._model, self._batches.steps_per_epoch)
         with self._bar, signals.collected() as received:
             examples = self._batches(self._step, per_call)
-            with compiling.announced(self._bar, self._config):
+            with self._timer.paused(), compiling.announced(self._bar, self._config):
                 update = learning.compile_update(update, self._state, examples)
             while self._step < self._num_steps:
                 # Calls end at multiples of steps_per_call, whichever step they begin at.

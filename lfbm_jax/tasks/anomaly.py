@@ -114,7 +114,7 @@ def run(
     writer.describe(
         score="log p(x, z) in nats, mean over chains",
         num_chains=settings.num_chains,
-        sigma=config.model.sigma,
+        sigma=float(trained.model.sigma_of(trained.parameters)),
         score_sigma=settings.sigma or "the model's",
         inference=dict(config.eval_inference),
     )

@@ -46,7 +46,7 @@ def run(
         UserError: the images have no labels or there is no test split.
     """
     settings = config.task.classify
-    if data.held_out is None or data.train.labels is None:
+    if data.held_out is None or not (_has_labels(data.train) and _has_labels(data.held_out)):
         raise UserError("task classify needs labels and a test split: leave it out of tasks")
     judge = classifier.of_training_images(data, settings.num_epochs)
     samples = _samples(trained, config)
@@ -60,9 +60,19 @@ def run(
     )
     return (
         {"num_images": len(samples)}
-        | _recognition(judge, data.held_out, np.unique(data.train.labels), samples)
+        | _recognition(judge, data.held_out, _classes(data.train), samples)
         | _distances(judge, data.train, data.held_out, samples[:compared])
     )
+
+
+def _has_labels(split: Split) -> bool:
+    return len(_classes(split)) > 0
+
+
+def _classes(split: Split) -> np.ndarray:
+    """The labels that occur, [C]; -1 stands for none."""
+    classes = np.unique([] if split.labels is None else split.labels).astype(int)
+    return classes[classes >= 0]
 
 
 def _samples(trained: TrainedModel, config: ml_collections.ConfigDict) -> np.ndarray:
@@ -90,9 +100,9 @@ def _recognition(
     counts = np.bincount(
         probabilities[confident].argmax(axis=1), minlength=probabilities.shape[1]
     )
-    counts = counts[classes]
+    counts, labels = counts[classes], np.asarray(held_out.labels)
     return {
-        "test_accuracy": float(np.mean(real.argmax(axis=1) == held_out.labels)),
+        "test_accuracy": float(np.mean((real.argmax(axis=1) == labels)[labels >= 0])),
         "confident_share": float(confident.mean()),
         "confident_share_of_test_images": float(np.mean(real.max(axis=1) >= CONFIDENT)),
         "classes": len(counts),

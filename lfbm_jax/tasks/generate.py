@@ -5,6 +5,7 @@ import time
 import ml_collections
 import numpy as np
 
+from lfbm_jax.errors import check_at_least_one
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.images.chunks import chunks
 from lfbm_jax.images.pixels import from_uint8
@@ -23,7 +24,8 @@ GRID = 100
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if FID is requested but cannot be measured."""
+    """Raises a UserError if no image is asked for, or FID is and cannot be measured."""
+    check_at_least_one("task.generate", num_images=config.task.generate.num_images)
     fid.check(config, config.task.generate.fid_num_images)
 
 

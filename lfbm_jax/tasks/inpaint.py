@@ -65,7 +65,8 @@ def run(
     images = split.images[rows]
     mask = masks.parse(settings.mask, config.data.image_size, "task.inpaint.mask")
     visible = mask(config.seed, rows)
-    nearest = fills.nearest(images, visible, data.train.images)
+    own = rows if data.held_out is None else None
+    nearest = fills.nearest(images, visible, data.train.images, own)
     mean_image = fills.mean_image(data.train.images)
     found, shown, completed = [], [], np.empty_like(images)
     for chunk in chunks(len(rows), settings.batch_size, "completing"):

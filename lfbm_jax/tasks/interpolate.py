@@ -56,4 +56,5 @@ def _chosen(split: Split, count: int) -> np.ndarray:
     if split.labels is None:
         return split.spread(count)
     classes, rows = np.unique(split.labels, return_index=True)
-    return split.images[rows[:count]] if len(classes) > 1 else split.spread(count)
+    rows = rows[classes >= 0]  # -1 stands for no label.
+    return split.images[rows[:count]] if len(rows) > 1 else split.spread(count)

@@ -5,6 +5,29 @@ import pytest
 from lfbm_jax.files import atomic
 
 
+def test_processes_of_the_same_number_do_not_share_a_temporary_file(tmp_path):
+    """As in two containers with one volume."""
+    path = tmp_path / "a.txt"
+    with atomic.replacing(path) as first, atomic.replacing(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_abandoned_folders_lock_is_open_for_writing_which_nfs_asks_for(tmp_path, monkeypatch):
+    (tmp_path / "x.tmp").mkdir()
+    (tmp_path / "x.tmp" / atomic.LOCK).touch()
+    flock = atomic.fcntl.flock
+
+    def of_nfs(file, operation):
+        assert file.writable() or not operation & atomic.fcntl.LOCK_EX
+        return flock(file, operation)
+
+    monkeypatch.setattr(atomic.fcntl, "flock", of_nfs)
+    with atomic.scratch(tmp_path / "y"):
+        assert not (tmp_path / "x.tmp").exists()
+
+
 def test_what_is_written_takes_the_files_place(tmp_path):
     path = tmp_path / "a.npz"
     path.write_text("old")

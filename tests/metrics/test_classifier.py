@@ -37,6 +37,21 @@ def test_learns_digits_once(digits, monkeypatch):
     np.testing.assert_array_equal(probabilities(again, digits.held_out.images), real)
 
 
+def test_images_without_a_label_teach_nothing(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "WIDTHS", (4, 4))
+    unknown = np.arange(len(digits.train.labels)) % 3 == 0
+    found = []
+    for noise in (0, 255):
+        images = np.where(unknown[:, None, None, None], noise, digits.train.images)
+        labels = np.where(unknown, -1, digits.train.labels)
+        train = digits.train._replace(images=images.astype(np.uint8), labels=labels)
+        (folder := tmp_path / str(noise)).mkdir()
+        data = digits._replace(train=train, directory=folder)
+        judge = classifier.of_training_images(data, num_epochs=1)
+        found.append(probabilities(judge, digits.held_out.images))
+    np.testing.assert_array_equal(*found)
+
+
 @pytest.mark.parametrize("share", (0, 0.5, 0.99))
 def test_a_damaged_file_is_set_aside(share, tmp_path, capsys):
     path = tmp_path / "classifier-0.npz"

@@ -41,6 +41,16 @@ def test_nearest_images_look_at_visible_pixels_only():
     np.testing.assert_array_equal(found, distances.argmin(axis=1))
 
 
+def test_an_image_that_is_searched_is_not_its_own_neighbour(monkeypatch):
+    monkeypatch.setattr(fills, "BLOCK", 3)
+    own = np.array([5, 0, 2])
+    x = IMAGES / 127.5 - 1
+    distances = np.sum(MASKS[own][:, None] * (x[own][:, None] - x[None]) ** 2, axis=(2, 3, 4))
+    distances[np.arange(3), own] = np.inf
+    found = fills.nearest(IMAGES[own], MASKS[own], IMAGES, own)
+    np.testing.assert_array_equal(found, distances.argmin(axis=1))
+
+
 def ramp(shape=(9, 8)):
     rows, columns = np.indices(shape)
     return np.stack([0.1 * rows - 0.05 * columns, 0.02 * columns + 0.3], axis=-1)[None]

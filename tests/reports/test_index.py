@@ -113,10 +113,15 @@ def test_figures_in_words_beside_the_papers_where_it_has_any(workdir):
     assert "![reconstruct_reconstructions.png](reconstruct_reconstructions.png)" in markdown
 
 
+def test_a_figure_that_was_measured_otherwise_is_not_missing():
+    report = {"figures": {"fid_of_300_images": 50.0}, "paper": {"fid": 23.64}, "setup": {}}
+    assert [row.name for row in index._rows(report)] == ["fid_of_300_images"]
+
+
 def test_a_run_in_training_shows_its_newest_pictures(workdir):
     """Once the tasks have run at a later step, their pictures take the place of training's."""
     assert Page(page_of(workdir)[1]).of("figcaption")[-1] == (
-        "Reconstructions of held-out images, step 30"
+        "Reconstructions, step 30"
     )
     draw(workdir, "samples", 40)
     (workdir / "samples" / "best one.png").write_bytes(b"")

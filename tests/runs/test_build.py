@@ -174,12 +174,23 @@ def test_a_part_takes_of_the_context_what_it_names():
         ("optimizer.inference.decay_per_epoch", -0.5),
         ("optimizer.generator.b1", 1.0),
         ("optimizer.generator.b2", -0.1),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("task.reconstruct.batch_size", 0),
+        ("task.generate.num_images", 0),
     ),
 )
 def test_check_names_the_value_that_is_wrong(key, value):
     config = experiment("svhn")
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=rf"^{key}={value!r}: "):
+        configuration.check(config)
+
+
+def test_check_asks_for_a_length_of_training():
+    config = experiment("digits")
+    config.train.num_epochs = config.train.num_steps = 0
+    with pytest.raises(UserError, match=r"^train\.num_steps=0: must be .*, or train\.num_epochs"):
         configuration.check(config)
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from lfbm_jax.runs import cli
@@ -143,6 +144,18 @@ def test_other_packages_lines_go_to_a_file(run_python, tmp_path):
         assert line in text
     assert "in the next run" not in text
     assert (second / "packages.log").read_text().endswith("elsewhere: in the next run\n")
+
+
+def test_a_devices_full_memory_is_one_line_that_names_the_setting(capsys):
+    def main():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nof 9 TiB")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main, None, ["program"])
+    assert ended.value.code == cli.USAGE_ERROR
+    err = capsys.readouterr().err
+    assert err.startswith("error: a device is out of memory (RESOURCE_EXHAUSTED: Out of memory)")
+    assert "train.microbatch_size" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("message", ("", "Unable to allocate 9 TiB"))

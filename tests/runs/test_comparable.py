@@ -1,9 +1,11 @@
 """The paper's figures are shown only beside runs of its data, settings and protocol."""
 
 import copy
+import json
 
 import pytest
 
+from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.runs import comparable, workdir
 from tests.builders import experiment
 
@@ -70,6 +72,7 @@ OVERRIDES = {
     "data.test_fraction": 0.1,
     "data.test_split": "train",
     "model.sigma": 0.2,
+    "model.learned_sigma": True,
     "model.latent_dim": 2,
     "generator.layers": ((256, 4, 1, 0), (256, 4, 2, 1), (128, 4, 2, 1), (3, 4, 2, 1)),
     "prior.num_steps": 6,
@@ -192,16 +195,32 @@ def test_recovery_by_prior_and_inference(variants, mse, fid):
 )
 def test_table_13(variants, fid):
     config = experiment("celebahq256", variants)
+    config.data.dir = "/the/users/folder"  # which the source needs
     assert beside(config, "generate") == ({} if fid is None else {"fid": fid})
     assert beside(config, "generate", fid_reference="train split, 300 images (all)") == {}
 
 
 def test_table_3_is_of_the_papers_hole():
-    assert beside(experiment("celeba64"), "inpaint") == {"mse_hidden": 0.1937, "fid": 0.0557}
+    paper = {"mse_hidden": 0.1937, "fid": 0.0557}
+    assert beside(experiment("celeba64"), "inpaint") == paper
+    assert beside(experiment("celeba64"), "inpaint", figures={"num_images": 10_000}) == paper
+    assert beside(experiment("celeba64"), "inpaint", figures={"num_images": 100}) == {}
     assert beside(experiment("celeba64", "lebm"), "inpaint") == {}
     config = copy.deepcopy(experiment("celeba64"))
     config.task.inpaint.mask = "center_box:32"
     assert beside(config, "inpaint") == {}
+
+
+def test_a_report_is_judged_by_what_it_was_measured_with():
+    """Another command may have changed the config since."""
+    config = workdir.plain(experiment("svhn"))
+    figures = {"num_images": FULL_SPLIT["svhn"]}
+    report = {"task": "reconstruct", "step": LONG, "figures": figures, "setup": {}}
+    chain = config["eval_inference"]
+    for num_steps, paper in ((chain["num_steps"], {"mse": 0.005}), (50, {})):
+        report["measured_with"] = {"eval_inference": chain | {"num_steps": num_steps}}
+        assert comparable.figures(config, report) == paper
+    assert comparable.differences(config, [report]) == {"eval_inference.num_steps": 50}
 
 
 @pytest.mark.parametrize(
@@ -221,6 +240,24 @@ def test_table_3_is_of_the_papers_hole():
 def test_anomaly_detection_by_method_and_base_rate(variants, scored, auprc):
     found = beside(experiment("mnist_anomaly", variants), "anomaly", figures={"num_images": scored})
     assert found == ({} if auprc is None else {"auprc": auprc})
+
+
+@pytest.mark.parametrize("setting", ({"sigma": 2.0}, {"num_chains": 5}))
+def test_another_score_is_not_the_papers(setting):
+    config = copy.deepcopy(experiment("mnist_anomaly", "digit=4"))
+    config.task.anomaly.update(setting)
+    assert beside(config, "anomaly", figures={"num_images": 19_460}) == {}
+
+
+def test_a_written_report_of_an_encoder_has_the_papers_figure(tmp_path):
+    """Its layers are tuples in the config and lists in the file."""
+    config = experiment("svhn", "lfbm_vae")
+    plain = workdir.plain(config)
+    writer = ReportWriter(
+        tmp_path, "reconstruct", LONG, config, papers=lambda r: comparable.figures(plain, r)
+    )
+    path = writer.write({"mse": 0.01, "num_images": FULL_SPLIT["svhn"]})
+    assert json.loads(path.read_text())["paper"] == {"mse": 0.005}
 
 
 def test_a_short_run_on_mnist_has_no_figure_of_the_paper():

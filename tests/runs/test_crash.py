@@ -16,7 +16,7 @@ def fail_with(error, workdir):
 
 def test_report_of_an_unexpected_error(tmp_path, capsys):
     lines = [json.dumps({"step": step, "train/mse": 0.1 * step}) for step in range(9)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 9, "tr')
     fail_with(RuntimeError("the device is gone"), tmp_path)
     report = json.loads((tmp_path / "crash.json").read_text())
     assert report["error"] == "RuntimeError: the device is gone"

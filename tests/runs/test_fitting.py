@@ -8,7 +8,7 @@ import pytest
 
 from lfbm_jax import data, learning
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import build, fitting
+from lfbm_jax.runs import build, fitting, train
 from lfbm_jax.runs.workdir import read_config
 from lfbm_jax.trained.api import TrainedModel
 from tests import trial
@@ -61,6 +61,18 @@ def test_evaluation_fits_what_is_not_fitted_and_the_average_to_its_own_z(halfway
     assert any(np.any(one != other) for one, other in zip(*leaves, strict=True))
 
 
+def test_a_longer_run_learns_on_with_the_prior_of_before_the_fit(halfway):
+    """And a checkpoint on its way does not pass for fitted, nor does the average's prior."""
+    trained, cache = halfway
+    fitted = fitting.fitted(trained, cache)
+    state = learning.init_state(trained.config, trained.model)
+    state = state._replace(parameters=fitted.parameters, average=fitted.averaged.parameters)
+    going_on = train._unfitted(state, trained.model)
+    for parameters in (going_on.parameters, going_on.average):
+        assert not trained.model.prior.is_fitted(parameters.alpha)
+    assert train._unfitted(state._replace(average=None), trained.model).average is None
+
+
 def test_every_epoch_draws_z_of_every_image_anew(halfway):
     trained, cache = halfway
     first, second = (fitting.inferred(trained, cache, epoch) for epoch in (0, 1))
@@ -69,20 +81,20 @@ def test_every_epoch_draws_z_of_every_image_anew(halfway):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["rae", "two_stage_vae", "sri_l5"])
+@pytest.mark.parametrize("variant", ["rae", "two_stage_vae", "abp_then_flow", "sri_l5"])
 def test_a_resumed_run_equals_an_uninterrupted_one(variant, run_python, tmp_path):
-    def train(folder, num_steps):
+    def run(folder, num_steps):
         command = ["-m", "lfbm_jax.main", f"--config=configs/digits.py:{variant},smoke"]
         command += [f"--workdir={tmp_path / folder}", f"--config.train.num_steps={num_steps}"]
         command += [f"--config.data.cache_dir={tmp_path / 'cache'}"]
         run_python(command)
         run_python([*command, "--mode=sample", "--num=8"])
 
-    train("whole", 2)
+    run("whole", 2)
     whole = np.load(tmp_path / "whole" / "samples.npy")
-    train("parts", 1)
+    run("parts", 1)
     halfway = np.load(tmp_path / "parts" / "samples.npy")
-    train("parts", 2)
+    run("parts", 2)
     np.testing.assert_array_equal(np.load(tmp_path / "parts" / "samples.npy"), whole)
     assert np.any(halfway != whole)
     last = [

@@ -18,9 +18,9 @@ class Writer:
         self.written.append(name)
 
 
-@pytest.mark.parametrize("too_many", (1, 100))
+@pytest.mark.parametrize("too_many", (1, 100, 1000))
 def test_a_prior_that_overflows_costs_a_picture_and_not_the_run(too_many, monkeypatch, capsys):
-    """The draws of the picture, or only those of a task, which are more."""
+    """The draws of the picture, only those of a task, which are more, or only a figure."""
 
     def sample(num, seed):
         if num >= too_many:
@@ -28,7 +28,8 @@ def test_a_prior_that_overflows_costs_a_picture_and_not_the_run(too_many, monkey
         return Samples(np.zeros((num, 3)), np.zeros((num, 4, 4, 1)))
 
     def monitor(trained, data, config):
-        return {"mean": trained.sample(200, seed=0).z.mean()}
+        mean = trained.sample(200, seed=0).z.mean()
+        return {"mean": mean if too_many < 1000 else np.nan}
 
     def reconstruct(images, seed, batch_size):
         return types.SimpleNamespace(reconstruction=np.zeros((len(images), 4, 4, 1)))
@@ -54,4 +55,5 @@ def test_a_prior_that_overflows_costs_a_picture_and_not_the_run(too_many, monkey
         assert said.startswith("warning: no picture of samples: 64 draws overflowed\n")
     else:
         assert figures == {"sample/log_p_z": 0} and "samples" in writer.written
-    assert said.endswith("warning: one logs nothing: 200 draws overflowed\n")
+    missing = "one logs nothing: 200 draws overflowed" if too_many < 1000 else "one/mean is nan"
+    assert f"warning: {missing}" in said

@@ -50,7 +50,10 @@ class Known:
         self.rules = log_p_z, log_p_x_given_z
         self.noise = noise
         self.calls = []
-        self.model = types.SimpleNamespace(objective=variational.Objective())
+        self.model = types.SimpleNamespace(
+            objective=variational.Objective(), sigma_of=lambda parameters: np.float32(parameters)
+        )
+        self.parameters = 0.25
 
     def infer(self, images, seed, batch_size, chain, first):
         assert len(images) <= batch_size
@@ -184,7 +187,7 @@ def test_a_sigma_of_the_score_weighs_its_terms_and_leaves_the_model_alone(data):
         assert figures["auprc"] == pytest.approx(auprc(anomalies, expected))
         assert figures["auprc_of_log_p_x_given_z"] == pytest.approx(auprc(anomalies, -offsets))
         assert writer.setup["score_sigma"] == sigma
-        assert writer.setup["sigma"] == 0.5
+        assert writer.setup["sigma"] == 0.25, "the model's, which may be learned"
         areas.append(figures["auprc"])
         mse = np.mean(offsets[anomalies] ** 2)
         assert figures["mse_of_anomalies"] == pytest.approx(mse, rel=1e-5)

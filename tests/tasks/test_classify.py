@@ -99,6 +99,7 @@ def test_figures_of_known_images_by_a_known_classifier(config, tmp_path, monkeyp
     samples[:, 0, 0, 0] = [0] * 10 + [1] * 6 + [2] * 4
     samples[:, 0, 1, 0] = [95] * 10 + [89] * 6 + [91] * 4
     told = np.where(np.arange(20) < 4, (labels + 1) % 3, labels)  # Four wrong labels.
+    labels[17], told[18:] = -1, -1  # not known
     judge = classify.classifier.Classifier(KnownFeatures(), known_probabilities, "known")
     monkeypatch.setattr(classify.classifier, "of_training_images", lambda data, epochs: judge)
     data = Cache(Split(train, labels), Split(test, told), tmp_path)
@@ -106,7 +107,7 @@ def test_figures_of_known_images_by_a_known_classifier(config, tmp_path, monkeyp
     assert figures == pytest.approx(
         {
             "num_images": 20,
-            "test_accuracy": 16 / 20,
+            "test_accuracy": 14 / 18,
             "confident_share": 14 / 20,
             "confident_share_of_test_images": 19 / 20,
             "classes": 3,
@@ -121,7 +122,8 @@ def test_figures_of_known_images_by_a_known_classifier(config, tmp_path, monkeyp
 
 def test_mistakes_are_one_line(config, data):
     no_labels = data._replace(train=data.train._replace(labels=None))
-    for broken in (data._replace(held_out=None), no_labels):
+    unknown = data.train._replace(labels=np.full_like(data.train.labels, -1))
+    for broken in (data._replace(held_out=None), no_labels, data._replace(train=unknown)):
         with pytest.raises(UserError, match="labels and a test split"):
             classify.run(Sampler(None), broken, config, Writer())
     settings = experiment("digits")

@@ -51,6 +51,7 @@ def run(tmp_path):
         (LABELS, 3, [2, 4, 0]),
         (None, 4, [0, 2, 4, 6]),
         (LABELS * 0, 2, [0, 4]),
+        (np.where(LABELS == 0, -1, LABELS), 10, [4, 0, 5]),
     ),
 )
 def test_each_image_turns_into_the_next_and_the_last_into_the_first(labels, count, rows, run):
