@@ -12,9 +12,14 @@ Q_phi may have any shape.
 
 Everything is scaled down from the authors' to what two processors can do: 10 predictions per draw
 by a solver of order two instead of 100 ancestral ones, 10 steps of Langevin dynamics instead of 30,
-a network of four layers of 128, and one step of Adam on six draws of noise instead of six steps.
-The start comes from phi itself, not from its moving average. The authors' chains on the energy
-prior start from a model of z without an image; here that is a prior (`priors/diffusion`).
+a network of four layers of 128, and one step of Adam on six draws of noise, at six times the rate,
+instead of six steps. The authors' chains on the energy prior start from a model of z without an
+image; here that is a prior (`priors/diffusion`).
+
+The start comes from phi itself, not from its moving average, which would take thousands of
+iterations to follow. A young network draws z_0 too far away, learns from chains that end there, and
+draws still farther, until the generator is flat and no chain comes back. So a z_0 outside a ball is
+drawn back to its surface, which is ours.
 """
 
 import dataclasses
@@ -28,6 +33,8 @@ from lfbm_jax.inference import langevin
 from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import convolutions, denoiser, diffusion
 from lfbm_jax.model import Array, Example
+
+RADIUS = 5.0  # of the ball, in units of sqrt(d), about the length of a vector from N(0, I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Inference(langevin.Inference):
         if start is None:
             predict = self._given(jax.lax.stop_gradient(phi), example.image)
             start = diffusion.sample(predict, start_key, self.latent_dim, self.diffusion_steps)
+            reach = RADIUS * self.latent_dim**0.5
+            start *= jnp.minimum(1.0, reach / jnp.linalg.norm(start))
         found = super().infer(phi, chain_key, example, log_joint, start)
         predict = self._given(phi, example.image)
         keys = jax.random.split(loss_key, self.num_draws)

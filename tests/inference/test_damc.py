@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lfbm_jax.errors import UserError
-from lfbm_jax.inference import langevin
+from lfbm_jax.inference import damc, langevin
 from lfbm_jax.inference.damc import Inference
 from lfbm_jax.layers import diffusion
 from tests.builders import invented
@@ -75,6 +75,18 @@ def test_z_is_langevins_from_the_start_and_phi_gets_the_gradient_of_the_denoisin
         np.testing.assert_allclose(found.loss, value, rtol=1e-10)
         gradient = jax.jit(jax.grad(lambda phi: loss_of(MODEL, phi, key, image).value))(phi)
         assert_close(gradient, slope, roundings=1e4)
+
+
+def test_a_start_that_is_far_away_is_drawn_back_to_the_ball():
+    with jax.enable_x64(True):
+        phi, image = invented(DAMC.init, scale=1.0), jnp.asarray(X[0], float)
+        key = jax.random.key(2)
+        start_key, _, _ = jax.random.split(key, 3)
+        far = diffusion.sample(DAMC._given(phi, image), start_key, D, DAMC.diffusion_steps)
+        reach = damc.RADIUS * D**0.5
+        assert jnp.linalg.norm(far) > 2 * reach
+        start = infer(DAMC, phi, key, image).start
+        np.testing.assert_allclose(start, far * reach / jnp.linalg.norm(far), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -195,11 +195,12 @@ def test_an_encoder_has_no_chain(variant):
         experiment("svhn", f"lfbm_vae,{variant}")
 
 
-@pytest.mark.parametrize("variant", ("learned_start", "damc"))
-def test_a_network_that_draws_starts_learns_at_the_published_rate(variant):
-    """Faster, on MNIST, its draws and the ends of its chains drive one another away."""
+@pytest.mark.parametrize(("variant", "rate"), (("learned_start", 1e-4), ("damc", 6 * 1e-4)))
+def test_a_network_that_draws_starts_learns_at_the_published_rate(variant, rate):
+    """That of six steps for DAMC, whose authors take six in each iteration."""
     rates = experiment("mnist", f"dense,{variant}").optimizer
-    assert (rates.inference.learning_rate, rates.generator.learning_rate) == (1e-4, 1e-3)
+    assert rates.inference.learning_rate == pytest.approx(rate)
+    assert rates.generator.learning_rate == 1e-3
 
 
 @pytest.mark.parametrize("prior", ("lebm", "abp"))
