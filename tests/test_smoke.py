@@ -13,7 +13,14 @@ VARIANTS = {"mnist": "sri_l5,", "mnist_anomaly": "digit=4,"}
 KEYS = ("train/loss_generator", "train/loss_prior", "train/mse", "time/images_per_second")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+# These are another config with other data or another generator.
+DERIVED = ("cifar10_dense", "fashion_mnist")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in DERIVED else ()) for name in CONFIGS],
+)
 def test_smoke_run_fills_the_work_directory(name, run_python, tmp_path):
     command = ["-m", "lfbm_jax.main", f"--config=configs/{name}.py:{VARIANTS.get(name, '')}smoke"]
     command += [f"--workdir={tmp_path / 'run'}", f"--config.data.cache_dir={tmp_path / 'cache'}"]

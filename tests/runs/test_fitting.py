@@ -15,7 +15,15 @@ from tests import trial
 from tests.builders import experiment
 
 
-@pytest.mark.parametrize("variant", ["rae", "two_stage_vae", "sri", "abp_then_flow"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param("rae", marks=pytest.mark.slow),
+        pytest.param("two_stage_vae", marks=pytest.mark.slow),
+        "sri",
+        "abp_then_flow",
+    ],
+)
 def test_such_a_model_trains_with_pictures_and_a_log(variant, tmp_path):
     config = experiment("digits", f"{variant},smoke")
     config.data.cache_dir = str(tmp_path / "cache")
