@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lfbm_jax.files.lines import whole_lines
 from lfbm_jax.reports.meanings import OF_INFERENCE
 
 INK = "#010203"  # Stands for the page's own text colour, whichever the reader prefers.
@@ -112,12 +113,8 @@ NOT_DRAWN = ("step", "epoch", "sample/mismatch", "prior_fit/sampled_log_p_z")
 
 def read(workdir: pathlib.Path) -> dict[str, Series]:
     """Reads metrics.jsonl, except a last line that is not finished; {} if there is no file."""
-    path = workdir / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
     found: dict[str, Series] = {}
-    for line in text.splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break
+    for line in whole_lines(workdir / "metrics.jsonl"):
         figures = json.loads(line)
         if "sample/mismatch" in figures:
             figures[INFERRED] = figures["sample/log_p_z"] - figures["sample/mismatch"]

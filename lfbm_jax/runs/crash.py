@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from lfbm_jax.errors import Interrupted, UserError
+from lfbm_jax.files.lines import whole_lines
 from lfbm_jax.reports.report import environment
 
 LAST_METRICS = 5
@@ -44,17 +45,15 @@ def _report(
     error: Exception, workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
     try:
-        text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
-        # The last line is cut short if the disk was full.
-        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        logged = whole_lines(workdir / "metrics.jsonl")
     except OSError:
-        lines = []
+        logged = []
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": sys.argv,
         "error": f"{type(error).__name__}: {error}",
         "traceback": "".join(traceback.format_exception(error)).splitlines(),
-        "last_metrics": [json.loads(line) for line in lines[-LAST_METRICS:]],
+        "last_metrics": [json.loads(line) for line in logged[-LAST_METRICS:]],
         **environment(),
         "config": config.to_dict(),
     }

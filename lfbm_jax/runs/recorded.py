@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lfbm_jax.costs.describe import describe
 from lfbm_jax.errors import UserError
+from lfbm_jax.files.lines import whole_lines
 from lfbm_jax.runs import build, comparable
 from lfbm_jax.runs.paper_settings import EXPERIMENTS
 from lfbm_jax.runs.workdir import load_config, read_config
@@ -83,11 +84,8 @@ def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
 
     The last batch of an epoch counts as much as the others even if it is smaller.
     """
-    path = folder / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
     rates, steps_per_epoch = [], 0.0
-    whole = (line for line in text.splitlines(keepends=True) if line.endswith("\n"))
-    for line in map(json.loads, filter(str.strip, whole)):
+    for line in map(json.loads, filter(str.strip, whole_lines(folder / "metrics.jsonl"))):
         if line.get("time/images_per_second"):
             rates.append(line["time/images_per_second"])
             steps_per_epoch = line["step"] / line["epoch"]

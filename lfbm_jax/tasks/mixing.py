@@ -55,8 +55,9 @@ def check(config: ml_collections.ConfigDict) -> None:
             "tasks: mixing needs a prior whose gradient is the slope of its log p(z), and"
             " prior.name='diffusion' has another; leave it out"
         )
-    counts = ("num_images", "num_warmup", "batch_size")
-    check_at_least_one("task.mixing", **{name: settings[name] for name in counts})
+    check_at_least_one(
+        "task.mixing", num_images=settings.num_images, num_warmup=settings.num_warmup
+    )
     for kernel in settings.kernels:
         if kernel not in sampler.ADAPTATIONS:
             near = did_you_mean(kernel, sampler.ADAPTATIONS)

@@ -60,7 +60,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             " prior.name='diffusion' has another; leave it out"
         )
     settings = config.task.posterior_gap
-    counts = ("num_images", "num_temperatures", "num_annealed", "batch_size")
+    counts = ("num_images", "num_temperatures", "num_annealed")
     check_at_least_one("task.posterior_gap", **{name: settings[name] for name in counts})
     for name, least in (("num_chains", 2), ("num_monitored", 0)):
         if settings[name] < least:
