@@ -73,15 +73,19 @@ def convolve(
 
     def windows_times_kernel(x, kernel):
         padded = jnp.pad(x, [(0, 0), *padding, (0, 0)])
+        matrix = kernel.reshape(-1, kernel.shape[-1])
         sizes = zip(padded.shape[1:3], kernel.shape[:2], strides, strict=True)
         rows, columns = ((side - k) // stride + 1 for side, k, stride in sizes)
+        if (rows, columns) == (1, 1):  # a dense layer, whose taps would be single pixels
+            window = padded[:, : kernel.shape[0], : kernel.shape[1]]
+            return window.reshape(-1, 1, 1, kernel[..., 0].size) @ matrix
         down, right = strides
         taps = [
             padded[:, i::down, j::right][:, :rows, :columns]
             for i in range(kernel.shape[0])
             for j in range(kernel.shape[1])
         ]
-        return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+        return jnp.concatenate(taps, axis=-1) @ matrix
 
     def library(x, kernel):
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)

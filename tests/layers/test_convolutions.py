@@ -8,7 +8,8 @@ from lfbm_jax.layers.convolutions import convolve
 
 
 @pytest.mark.parametrize(
-    ("side", "kernel_size", "stride", "padding"), [(8, 4, 2, 1), (7, 3, 1, 1), (9, 4, 3, 0)]
+    ("side", "kernel_size", "stride", "padding"),
+    [(8, 4, 2, 1), (7, 3, 1, 1), (9, 4, 3, 0), (7, 7, 1, 0), (7, 6, 3, 1)],
 )
 def test_convolution_is_the_library_s(side, kernel_size, stride, padding):
     random = np.random.default_rng(0)
