@@ -164,8 +164,7 @@ def public_functions(module):
 def test_a_task_offers_what_its_contract_names_and_nothing_else(name):
     """A misspelt `monitor` would be one more public function, which nothing calls."""
     module = build.find("tasks", name, "tasks")
-    own = {"chain_densities"} if name == "posterior_gap" else set()  # Its own test needs it.
-    assert {"run"} <= public_functions(module) <= {"run", "check", "monitor"} | own
+    assert {"run"} <= public_functions(module) <= {"run", "check", "monitor"}
     task = build.task(name)
     assert task.smoke.keys() <= task.settings.keys()
     for function in ("run", "check", "monitor"):

@@ -181,10 +181,21 @@ def check(config: ml_collections.ConfigDict) -> None:
     ema_decay = config.train.ema_decay
     _require(0 <= ema_decay < 1, "train.ema_decay", ema_decay, "in [0, 1)")
     _require(0 <= config.seed < 2**31, "seed", config.seed, "from 0 to 2147483647")
+    _check_tasks(config)
+
+
+def _check_tasks(config: ml_collections.ConfigDict) -> None:
+    prior: Any = build.part_class("prior", config.prior.name)
     for name in config.tasks:
         batch_size = config.task[name].get("batch_size", 1) if name in config.task else 1
         _require(batch_size >= 1, f"task.{name}.batch_size", batch_size, "at least 1")
-        build.task(name).check(config)
+        task = build.task(name)
+        if task.needs_potential and not prior.has_potential:
+            raise UserError(
+                f"tasks: {name} needs a prior whose gradient is the slope of its log p(z), and"
+                f" prior.name={config.prior.name!r} has another; leave it out"
+            )
+        task.check(config)
 
 
 def _require(fine: bool, field: str, value: Any, wanted: str) -> None:

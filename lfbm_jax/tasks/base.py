@@ -2,7 +2,8 @@
 
 A task's module has `SETTINGS`, the default values of its settings, which the config section
 `task.<name>` may change; `SMOKE`, the settings of a two-step `:smoke` run; and `run`. It may also
-have `check` and `monitor`, whose defaults are here. Its measures are in `lfbm_jax.metrics`.
+have `check` and `monitor`, whose defaults are here, and `NEEDS_POTENTIAL`, which is False by
+default. Its measures are in `lfbm_jax.metrics`.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,6 +39,8 @@ class Task(NamedTuple):
             description of its setting.
         check: (config) -> None; raises a UserError if settings are invalid.
         monitor: (trained, data, config) -> figures by name.
+        needs_potential: whether it needs a prior whose gradient in z is the slope of its log p(z)
+            (`Prior.has_potential`).
     """
 
     settings: Mapping[str, Any]
@@ -45,6 +48,7 @@ class Task(NamedTuple):
     run: Callable[[TrainedModel, Cache, ml_collections.ConfigDict, ReportWriter], Figures]
     check: Callable[[ml_collections.ConfigDict], None]
     monitor: Callable[[TrainedModel, Cache, ml_collections.ConfigDict], Figures]
+    needs_potential: bool = False
 
 
 def of_module(names: Mapping[str, Any]) -> Task:
@@ -55,4 +59,5 @@ def of_module(names: Mapping[str, Any]) -> Task:
         names["run"],
         names.get("check", check),
         names.get("monitor", monitor),
+        names.get("NEEDS_POTENTIAL", False),
     )

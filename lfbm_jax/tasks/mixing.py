@@ -43,6 +43,7 @@ SETTINGS = {
     "batch_size": 4,
 }
 SMOKE = SETTINGS | {"num_images": 2, "num_chains": 2, "num_warmup": 4, "num_draws": 8}
+NEEDS_POTENTIAL = True
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -50,11 +51,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     settings = config.task.mixing
     if not settings.kernels:
         raise UserError("task.mixing.kernels is empty: name some, such as ('mala', 'nuts')")
-    if config.prior.name == "diffusion":
-        raise UserError(
-            "tasks: mixing needs a prior whose gradient is the slope of its log p(z), and"
-            " prior.name='diffusion' has another; leave it out"
-        )
     check_at_least_one(
         "task.mixing", num_images=settings.num_images, num_warmup=settings.num_warmup
     )

@@ -44,6 +44,7 @@ SMOKE = SETTINGS | {
     "num_temperatures": 5,
     "num_annealed": 4,
 }
+NEEDS_POTENTIAL = True
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -54,11 +55,6 @@ def check(config: ml_collections.ConfigDict) -> None:
             f" inference.name={config.inference.name!r}; leave it out"
         )
     num_steps = tuple(config.task.posterior_gap.num_steps)
-    if config.prior.name == "diffusion":
-        raise UserError(
-            "tasks: posterior_gap needs a prior whose gradient is the slope of its log p(z), and"
-            " prior.name='diffusion' has another; leave it out"
-        )
     settings = config.task.posterior_gap
     counts = ("num_images", "num_temperatures", "num_annealed")
     check_at_least_one("task.posterior_gap", **{name: settings[name] for name in counts})
