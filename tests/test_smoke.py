@@ -13,8 +13,8 @@ VARIANTS = {"mnist": "sri_l5,", "mnist_anomaly": "digit=4,"}
 KEYS = ("train/loss_generator", "train/loss_prior", "train/mse", "time/images_per_second")
 
 
-# These are another config with other data or another generator.
-DERIVED = ("cifar10_dense", "fashion_mnist")
+# These are another config with other data, another generator or larger images.
+DERIVED = ("celebahq256", "cifar10_dense", "fashion_mnist", "image_folder")
 
 
 @pytest.mark.parametrize(

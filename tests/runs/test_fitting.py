@@ -20,7 +20,7 @@ from tests.builders import experiment
     [
         pytest.param("rae", marks=pytest.mark.slow),
         pytest.param("two_stage_vae", marks=pytest.mark.slow),
-        "sri",
+        pytest.param("sri", marks=pytest.mark.slow),
         "abp_then_flow",
     ],
 )
