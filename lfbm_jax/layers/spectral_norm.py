@@ -12,4 +12,6 @@ def normalized(leaf: jax.Array) -> jax.Array:
     if leaf.ndim < 2:
         return leaf
     matrix = leaf.reshape(-1, leaf.shape[-1])
-    return leaf / jnp.sqrt(jnp.linalg.eigvalsh(matrix.T @ matrix)[-1])
+    rows, columns = matrix.shape
+    gram = matrix.T @ matrix if columns <= rows else matrix @ matrix.T  # the smaller one
+    return leaf / jnp.sqrt(jnp.linalg.eigvalsh(gram)[-1])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lfbm_jax.layers import spectral_norm
 from lfbm_jax.layers.image_and_vector import ImageAndVector
@@ -34,10 +35,11 @@ def test_the_features_of_the_image_join_the_vector():
     assert found.shape == ()
 
 
-def test_a_normalized_kernel_has_the_largest_singular_value_one():
+@pytest.mark.parametrize("shape", [(3, 3, 4, 5), (5, 7)])
+def test_a_normalized_kernel_has_the_largest_singular_value_one(shape):
     with jax.enable_x64(True):
-        kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 5))
+        kernel = np.random.default_rng(0).normal(size=shape)
         found = jax.jit(spectral_norm.normalized)(kernel)
-        largest = np.linalg.svd(kernel.reshape(-1, 5))[1][0]
+        largest = np.linalg.svd(kernel.reshape(-1, shape[-1]))[1][0]
         np.testing.assert_allclose(found, kernel / largest, rtol=1e-10)
-        np.testing.assert_array_equal(spectral_norm.normalized(kernel[0, 0, 0]), kernel[0, 0, 0])
+        np.testing.assert_array_equal(spectral_norm.normalized(kernel.ravel()), kernel.ravel())
