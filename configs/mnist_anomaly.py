@@ -4,7 +4,7 @@ Command:   python -m lfbm_jax.main --config=configs/mnist_anomaly.py:digit=1
            --config.data.dir=FOLDER
            FOLDER holds the four IDX files; without it TFDS is asked for the data set.
 Variants:  digit=0 ... digit=9, the digit held out; test_split, for the second figure below.
-Hardware:  two cores, about ten minutes on quiet ones.
+Hardware:  two quiet cores, 10 to 17 minutes.
 Paper:     AUPRC 0.349, 0.812, 0.823, 0.682, 0.514 for digits 1, 4, 5, 7, 9. Ours, seed 0:
            0.264, 0.845, 0.839, 0.587, 0.443; with learned starts and a sigma of 2 in the score
            0.357, 0.871, 0.919, 0.821, 0.550 (see README).
