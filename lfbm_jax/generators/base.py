@@ -10,7 +10,7 @@ from lfbm_jax.model import Part, Tree
 
 @dataclasses.dataclass(frozen=True)
 class Generator(Part, abc.ABC):
-    """Maps one latent vector to its mean image, Eq. 1; `jax.vmap` makes batches.
+    """Maps one latent vector to its mean image (section 3.1); `jax.vmap` makes batches.
 
     Each module in this folder defines a frozen dataclass `Generator` that inherits from this one.
     The builder passes the fields below. Fields with a default are the settings in the config

@@ -13,8 +13,8 @@ Q_phi may have any shape.
 Everything is scaled down from the authors' to what two processors can do: 10 predictions per draw
 by a solver of order two instead of 100 ancestral ones, 10 steps of Langevin dynamics instead of 30,
 a network of four layers of 128, and one step of Adam on six draws of noise, at six times the rate,
-instead of six steps. The authors' chains on the energy prior start from a model of z without an
-image; here that is a prior (`priors/diffusion`).
+instead of six steps. The authors' model of z without an image, which they use for samples, is a
+prior here (`priors/diffusion`); their chains on the energy prior start from z_0, ours from N(0, I).
 
 The start comes from phi itself, not from its moving average, which would take thousands of
 iterations to follow. A young network draws z_0 too far away, learns from chains that end there, and
@@ -105,8 +105,7 @@ class Inference(langevin.Inference):
         if start is None:
             predict = self._given(jax.lax.stop_gradient(phi), example.image)
             start = diffusion.sample(predict, start_key, self.latent_dim, self.diffusion_steps)
-            reach = RADIUS * self.latent_dim**0.5
-            start *= jnp.minimum(1.0, reach / jnp.linalg.norm(start))
+            start = _within_ball(start, RADIUS * self.latent_dim**0.5)
         found = super().infer(phi, chain_key, example, log_joint, start)
         predict = self._given(phi, example.image)
         keys = jax.random.split(loss_key, self.num_draws)
@@ -148,3 +147,10 @@ class Inference(langevin.Inference):
 
     def _denoiser(self) -> denoiser.Denoiser:
         return denoiser.Denoiser(self.hidden_width, self.num_layers)
+
+
+def _within_ball(z: jax.Array, radius: float) -> jax.Array:
+    """z [d], drawn back to the surface of the ball if it lies outside."""
+    size = jnp.maximum(1.0, jnp.max(jnp.abs(z)))  # Without it, the norm's squares overflow first.
+    norm = size * jnp.linalg.norm(z / size)
+    return jnp.where(norm > radius, z / size * (radius / jnp.linalg.norm(z / size)), z)

@@ -56,6 +56,8 @@ class Inference(langevin.Inference):
     tune_every: int = 20
     tune_images: int = 8
 
+    needs_potential = True  # for the Hessians of the bound
+
     def __post_init__(self):
         super().__post_init__()
         check_at_least_one(

@@ -101,7 +101,8 @@ def _updates(config: ml_collections.ConfigDict, objective: Objective) -> Iterato
     """The updates of one iteration.
 
     With `train.prior_inference_updates` = U > 1 (Table 10), U - 1 updates of all other groups
-    precede the update that also changes the generator.
+    precede the update that also changes the generator. So the generator takes its step together
+    with the last of the U, not after it, which saves an inference (ours).
     """
     more = config.train.prior_inference_updates - 1
     for update in objective.updates:

@@ -31,7 +31,8 @@ class Objective(base.Objective):
 
     This is the score "sigma" as the paper has it. Its published code gives the discriminator the
     reconstruction in place of x. The convolutions are the authors'. Unlike theirs, z joins the
-    features of the image without a layer of its own, LeakyReLU has the slope 0.2 instead of 0.1,
+    features of the image without a layer of its own, whose width the features' last layer has,
+    LeakyReLU has the slope 0.2 instead of 0.1, both updates of an iteration see the same images,
     and normalisation over the batch and dropout are left out, since the loss is that of one
     example.
 

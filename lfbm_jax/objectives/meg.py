@@ -31,9 +31,10 @@ class Objective(base.Objective):
     from the prior. (The authors shuffle z in a batch instead.) For a generator without noise, this
     information is the entropy of g(z).
 
-    Training infers no z. The networks have the authors' sizes, but no batch normalisation, since
-    the loss is that of one example. The authors take every step of the energy on a batch of its
-    own; here the steps of one iteration see the same images, with other samples.
+    Training infers no z. The networks have the authors' sizes, but T has one more LeakyReLU, after
+    the image's features, and there is no batch normalisation, since the loss is that of one
+    example. The authors take every step of the energy on a batch of its own; here the steps of one
+    iteration see the same images, with other samples.
 
     Attributes:
         layers: (features, kernel size, stride, padding) of both networks' convolutions.

@@ -18,10 +18,11 @@ REGULARIZERS = ("none", "l2", "gradient_penalty")
 
 @dataclasses.dataclass(frozen=True)
 class Objective(base.Objective):
-    """|x - g(z)|^2 + latent_weight |z|^2 / 2 + regularizer_weight L_REG, z = mu_phi(x) (Eq. 11).
+    """|x - g(z)|^2 + latent_weight |z|^2 / 2 + regularizer_weight L_REG, z = mu_phi(x).
 
-    With both weights at 0 this is a plain autoencoder. The default weights are ours. The third
-    regulariser of the RAE paper, spectral normalisation, is a setting of the generator.
+    This is Eq. 11 of the RAE paper. With both weights at 0 it is a plain autoencoder. The default
+    weights are ours. The third regulariser of that paper, spectral normalisation, is a setting of
+    the generator.
 
     Attributes:
         regularizer: selects L_REG: `l2`, the sum of the generator's squared weights;

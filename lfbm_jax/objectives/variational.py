@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from lfbm_jax.errors import UserError
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.objectives import base
 from lfbm_jax.objectives.base import Keys, Loss
@@ -18,6 +19,14 @@ class Objective(base.Objective):
     7. With an inference network and a normalised prior, the loss is the negative evidence lower
     bound, Eq. 24. The loss of the inference method itself, `Posterior.loss`, is added.
     """
+
+    def check(self, model: Model) -> None:
+        """Raises a UserError if nothing teaches the deviation of q(z|x), which log q(z|x) has."""
+        if model.inference.has_density and model.inference.is_deterministic_network:
+            raise UserError(
+                "inference.noise=False: the objective 'variational' needs draws of z to teach their"
+                " deviation; set inference.noise=True, or use the variant :ae or :rae"
+            )
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:
         """See the base class."""

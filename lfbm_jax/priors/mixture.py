@@ -46,7 +46,7 @@ class Prior(base.Prior):
         return {**alpha, "log_weights": log_weights, "factors": jnp.tril(alpha["factors"])}
 
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
-        """log p(z) in nats; z [d]."""
+        """log p(z) in nats; z [d]. That of N(0, I) before the fit."""
 
         def log_component(mean, factor):
             white = jax.scipy.linalg.solve_triangular(factor, z - mean, lower=True)
@@ -54,14 +54,18 @@ class Prior(base.Prior):
             return jnp.sum(jax.scipy.stats.norm.logpdf(white)) - log_det
 
         log_components = jax.vmap(log_component)(prepared["means"], prepared["factors"])
-        return jax.nn.logsumexp(prepared["log_weights"] + log_components)
+        fitted = jax.nn.logsumexp(prepared["log_weights"] + log_components)
+        return jnp.where(
+            prepared["fitted"] > 0, fitted, jnp.sum(jax.scipy.stats.norm.logpdf(z))
+        )
 
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
         """One draw, [d]."""
         component_key, normal_key = jax.random.split(key)
         component = jax.random.categorical(component_key, prepared["log_weights"])
         normal = jax.random.normal(normal_key, (self.latent_dim,))
-        return prepared["means"][component] + prepared["factors"][component] @ normal
+        fitted = prepared["means"][component] + prepared["factors"][component] @ normal
+        return jnp.where(prepared["fitted"] > 0, fitted, normal)
 
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
         """Alpha after expectation maximisation (scikit-learn) on one z per training image."""

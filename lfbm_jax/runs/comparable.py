@@ -1,6 +1,7 @@
 """Decides which of the paper's figures may be shown beside ours.
 
 A figure of the paper is shown beside ours only if, as far as is known, both were measured alike.
+Those of Table 3 never are: its columns may be swapped or rescaled, as `tables` says beside them.
 `figures` decides this from a run's resolved config and report, so any variant or override that
 matters removes the paper's figure. All of the following must agree:
 
@@ -130,8 +131,6 @@ def _printed(config: Mapping[str, Any], task: str) -> dict[str, float]:
         if kind is None or table is None or name not in paper.TABLES_5_AND_6[table[0]]:
             return {}
         return {table[1]: paper.TABLES_5_AND_6[table[0]][name][paper.OCCLUSIONS.index(kind)]}
-    if task == "inpaint" and data == "CelebA" and name in paper.TABLE_3:
-        return {"mse_hidden": paper.TABLE_3[name]["mse"], "fid": paper.TABLE_3[name]["fid"]}
     if task == "generate" and data == "CelebAMask-HQ" and name in paper.TABLE_13:
         return {"fid": paper.TABLE_13[name][-1]}
     figure = {"reconstruct": "mse", "generate": "fid"}.get(task)

@@ -16,7 +16,10 @@ from lfbm_jax.runs import recorded, rows
 from lfbm_jax.runs.recorded import Run
 from lfbm_jax.runs.rows import NOT_RUN, Row
 
-TABLE_4_LEAD = "Mean, standard deviation and, for ours, number of runs (the paper: 10)."
+TABLE_4_LEAD = (
+    "Mean, standard deviation and, for ours, number of runs (the paper: 10; its spreads of MEG and"
+    " LEBM are over the last ten epochs of a run)."
+)
 
 
 def write(folders: Iterable[pathlib.Path], path: pathlib.Path) -> pathlib.Path:

@@ -201,11 +201,14 @@ class Grid:
         config.objective.update({"regularizer": "none"} | weights)
 
     def _ebm_vae(self, config: ml_collections.ConfigDict, _: str) -> None:
-        """The published rates and betas; the squared error counts once, as for sigma^2 = 1/2."""
+        """The published rates, decay and betas; the squared error counts once (sigma^2 = 1/2)."""
         self._vae(config, "")
         config.objective = build.defaults("objective", "ebm_vae")
         config.model.sigma = math.sqrt(0.5)
-        _adam(config, {"generator": 3e-4, "inference": 3e-4, "objective": 1e-4}, b1=0.0, b2=0.9)
+        rates = {"generator": 3e-4, "inference": 3e-4, "objective": 1e-4}
+        _adam(config, rates, b1=0.0, b2=0.9)
+        for name in rates:
+            config.optimizer[name].update({"schedule": "per_epoch", "decay_per_epoch": 0.998})
 
     def _bigan(self, config: ml_collections.ConfigDict, _: str) -> None:
         """The published rates and averaging."""

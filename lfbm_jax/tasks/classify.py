@@ -48,6 +48,8 @@ def run(
     settings = config.task.classify
     if data.held_out is None or not (_has_labels(data.train) and _has_labels(data.held_out)):
         raise UserError("task classify needs labels and a test split: leave it out of tasks")
+    if len(data.held_out.images) < 2:
+        raise UserError("task classify needs at least two held-out images: leave it out of tasks")
     judge = classifier.of_training_images(data, settings.num_epochs)
     samples = _samples(trained, config)
     compared = min(len(samples), len(data.held_out.images))

@@ -1,4 +1,4 @@
-"""Turns held-out images into one another along the sphere of the flow's base (section 4.2).
+"""Turns held-out images into one another along the sphere of the flow's base.
 
 See `TrainedModel.interpolate` for the path. If images have labels, there is one image per class, in
 the order of the classes, and each turns into the next; else the images are spread over the split.

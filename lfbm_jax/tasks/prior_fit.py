@@ -34,6 +34,8 @@ from lfbm_jax.trained.api import TrainedModel
 SETTINGS = {"num_images": 2000, "batch_size": 100}  # num_images: of each split; 0: all
 SMOKE = {"num_images": 0, "batch_size": 16}
 
+# The two-sample test's classifier sets a tenth of half the vectors aside, two at least.
+FEWEST = 11
 MONITORED = 200
 
 
@@ -64,6 +66,12 @@ def run(
     """
     if data.held_out is None:
         raise UserError("task prior_fit needs a test split: set data.test_fraction")
+    count = len(data.held_out.spread(config.task.prior_fit.num_images))
+    if count < FEWEST:
+        raise UserError(
+            f"task prior_fit needs {FEWEST} held-out images, there are {count}: set"
+            " data.test_fraction or task.prior_fit.num_images, or leave it out of tasks"
+        )
     train = _inferred(trained, data.train, config, config.seed)
     test = _inferred(trained, data.held_out, config, config.seed + 1)
     _check_enough(*train.shape)

@@ -101,3 +101,12 @@ def test_a_start_that_is_far_away_is_drawn_back_to_the_ball():
 def test_bad_settings(settings, said):
     with pytest.raises(UserError, match=said):
         Inference(D, **{"layers": LAYERS, **SIZES, **settings})
+
+
+@pytest.mark.parametrize("far", [30.0, 3e19, 3e37])
+def test_a_draw_from_far_away_is_brought_back_to_the_ball(far):
+    """Also where its square overflows."""
+    start = jnp.array([far, -far / 4], jnp.float32)
+    found = damc._within_ball(start, 5.0)
+    np.testing.assert_allclose(found, 5 * np.array([4, -1]) / np.sqrt(17), rtol=1e-5)
+    np.testing.assert_array_equal(damc._within_ball(start / far, 5.0), start / far)

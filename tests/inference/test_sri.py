@@ -96,6 +96,25 @@ def test_one_search_brings_chains_back_that_overshoot():
     assert np.exp(phi["log_step_size"]) < sri.FACTORS[-1] * stable
 
 
+class Bounded(sri.Inference):
+    """An inference double whose bound is greatest at s = 0.2 and not a number above 0.3."""
+
+    def bound(self, step_size, key, log_joint):
+        return jnp.where(step_size > 0.3, jnp.nan, -jnp.square(jnp.log(step_size / 0.2)))
+
+
+def test_a_step_size_without_a_bound_is_never_the_best():
+    def search(step_size):
+        chain = Bounded(D, num_steps=K, step_size=step_size)
+        model = linear_model(D, SHAPE, SIGMA, chain, chain)
+        parameters = Parameters({}, linear_parameters(), chain.init(jax.random.key(0)))
+        return np.exp(chain.tuner(model)(parameters, some_examples(1))["log_step_size"])
+
+    assert search(0.29) == pytest.approx(0.29 * 0.8**2)
+    with pytest.raises(FloatingPointError, match="bounds of all step sizes tried"):
+        search(100.0)
+
+
 @pytest.mark.parametrize("which", ["inference", "eval_inference"])
 def test_chain_is_gradient_ascent_with_the_step_size_in_phi(which):
     """In evaluation too, against its own setting."""

@@ -62,6 +62,14 @@ def test_the_bound_is_tight_for_the_exact_network(least_noise):
         np.testing.assert_allclose(bound(z), exact, atol=0.05)
 
 
+def test_the_bound_counts_what_is_left_of_z_at_the_most_noise():
+    """0.7 nats of so far a z."""
+    z, deviation = jnp.asarray([9.0, -12.0]), 1.3
+    found = jax.jit(lambda z: diffusion.bound(of_gaussian(deviation), z, jnp.float32(9.0)))(z)
+    exact = jax.scipy.stats.norm.logpdf(z - MEAN, scale=deviation).sum()
+    assert float(found) == pytest.approx(float(exact), abs=0.3)
+
+
 def test_the_loss_is_least_for_the_exact_network():
     """There it is half the variance of e given z_lambda, a^2 v / (a^2 v + s^2) per entry."""
     deviation = 0.6

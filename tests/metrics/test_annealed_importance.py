@@ -45,6 +45,17 @@ def test_log_evidence_and_ends_are_those_of_a_linear_gaussian_model():
         np.testing.assert_allclose(np.cov(white), np.eye(D), atol=0.5)
 
 
+def test_the_step_sizes_do_not_depend_on_the_draws_they_are_used_for():
+    """So a chain is the same whichever other chains run beside it, and weights stay unbiased."""
+
+    def log_joint(z):
+        return -jnp.sum(jnp.square(3 * z - 1))
+
+    few, more = (anneal(log_joint, jax.random.key(0), D, count, 40) for count in (3, 5))
+    np.testing.assert_allclose(few.z, more.z[:3], rtol=1e-12)
+    np.testing.assert_allclose(few.increments, more.increments[:, :3], rtol=1e-12)
+
+
 def test_weights_are_added_up_in_float64():
     """100 nats and 10^5 increments of 10^-6: float32 would lose every one of them."""
     increments = np.full((100_001, 4), 1e-6, np.float32)

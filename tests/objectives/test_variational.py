@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from lfbm_jax.errors import UserError
 from lfbm_jax.inference import base
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.model import Example, Model, Parameters
 from lfbm_jax.objectives import variational
 from lfbm_jax.objectives.base import Keys
 from lfbm_jax.priors.base import Prior
+from lfbm_jax.runs import build
+from tests.builders import experiment
 from tests.linear_gaussian import LinearGenerator, linear_model
 
 D, SHAPE, SIGMA = 3, (2, 3, 1), 0.7
@@ -171,3 +174,12 @@ def test_objective_of_any_prior_and_inference():
     np.testing.assert_allclose(gradient.alpha, -(z - alpha) + loss_noise)
     np.testing.assert_allclose(gradient.beta["bias"], -weighted)
     np.testing.assert_allclose(gradient.beta["matrix"], -np.outer(weighted, z))
+
+
+def test_an_encoder_without_noise_is_refused():
+    """log q(z|x) would grow for ever: no draw holds the deviation back."""
+    config = experiment("digits", "vae").copy_and_resolve_references().unlock()
+    build.model(config)
+    config.inference.noise = False
+    with pytest.raises(UserError, match=r"^inference\.noise=False: the objective 'variational'"):
+        build.model(config)

@@ -203,10 +203,12 @@ def test_check_names_a_task_that_is_not_there():
 
 def test_chains_that_accept_by_log_p_z_need_the_one_whose_slope_they_follow():
     build.model(experiment("digits", "prior=diffusion"))
-    for section in ("inference", "eval_inference"):
-        said = rf"^{section}\.name='sampler': needs a prior .* prior\.name='diffusion' has another"
+    for section, name in (
+        ("inference", "sampler"), ("eval_inference", "sampler"), ("inference", "sri")
+    ):  # fmt: skip
+        said = rf"^{section}\.name='{name}': needs a prior .* prior\.name='diffusion' has another"
         config = experiment("digits", "prior=diffusion").copy_and_resolve_references().unlock()
-        config[section] = build.defaults(section, "sampler")
+        config[section] = build.defaults(section, name)
         with pytest.raises(UserError, match=said):
             build.model(config)
 

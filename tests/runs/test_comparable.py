@@ -200,15 +200,9 @@ def test_table_13(variants, fid):
     assert beside(config, "generate", fid_reference="train split, 300 images (all)") == {}
 
 
-def test_table_3_is_of_the_papers_hole():
-    paper = {"mse_hidden": 0.1937, "fid": 0.0557}
-    assert beside(experiment("celeba64"), "inpaint") == paper
-    assert beside(experiment("celeba64"), "inpaint", figures={"num_images": 10_000}) == paper
-    assert beside(experiment("celeba64"), "inpaint", figures={"num_images": 100}) == {}
-    assert beside(experiment("celeba64", "lebm"), "inpaint") == {}
-    config = copy.deepcopy(experiment("celeba64"))
-    config.task.inpaint.mask = "center_box:32"
-    assert beside(config, "inpaint") == {}
+def test_table_3_is_beside_no_report():
+    """Its columns may have been swapped or rescaled."""
+    assert beside(experiment("celeba64"), "inpaint") == {}
 
 
 def test_a_report_is_judged_by_what_it_was_measured_with():

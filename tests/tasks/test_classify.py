@@ -118,11 +118,20 @@ def test_figures_of_known_images_by_a_known_classifier(config, tmp_path, monkeyp
         },
         rel=1e-5,  # The images are float32.
     )
+    # Of more samples than test images, as many are compared.
+    more = np.concatenate([samples, 255 - samples])
+    more[20:, 0, 0, 0] = 0
+    with_more = classify.run(Sampler(more / 127.5 - 1), data, config, Writer())
+    name = "classifier_frechet_distance"
+    assert with_more["num_images"] == 40 and with_more[name] == pytest.approx(figures[name])
 
 
 def test_mistakes_are_one_line(config, data):
     no_labels = data._replace(train=data.train._replace(labels=None))
     unknown = data.train._replace(labels=np.full_like(data.train.labels, -1))
+    one = Split(data.held_out.images[:1], data.held_out.labels[:1])
+    with pytest.raises(UserError, match="at least two held-out images"):
+        classify.run(Sampler(None), data._replace(held_out=one), config, Writer())
     for broken in (data._replace(held_out=None), no_labels, data._replace(train=unknown)):
         with pytest.raises(UserError, match="labels and a test split"):
             classify.run(Sampler(None), broken, config, Writer())

@@ -90,12 +90,25 @@ def test_figures_of_the_task(tmp_path):
     for name, value in expected.items():
         assert figures[name] == pytest.approx(value, rel=1e-12), name
     assert figures.keys() - expected.keys() == {"mmd_standard_normal"}
+    normal = np.random.default_rng(1).standard_normal((2000, 2))
+    assert figures["mmd_standard_normal"] == pytest.approx(squared_mmd(z_test, normal), abs=0.02)
     # The figures must detect these: neither N(0, I) nor independent coordinates would fit.
     variances = np.diag(np.diag(covariance))
     assert figures["gaussian_test_log_p_z"] > log_density(z_test, mean, variances) + 0.3
     assert figures["gaussian_test_log_p_z"] > figures["test_log_p_z"] + 1
     assert min(figures["mmd"], figures["mmd_standard_normal"]) > 0.1
     assert figures["two_sample_accuracy"] > 0.7
+
+
+def test_too_few_held_out_images_are_one_line(tmp_path):
+    config = small_config()
+    model = linear_model(2, (2, 2, 1), 1.0, Reads(2), Reads(2))
+    beta = {"matrix": np.zeros((4, 2)), "bias": np.zeros(4)}
+    trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+    random = np.random.default_rng(0)
+    train, test = (Split(random.integers(0, 256, (n, 2, 2, 1), np.uint8), None) for n in (40, 10))
+    with pytest.raises(UserError, match="task prior_fit needs 11 held-out images, there are 10"):
+        prior_fit.run(trained, Cache(train, test, tmp_path), config, None)
 
 
 def test_too_few_images_are_refused_before_training():
