@@ -152,5 +152,6 @@ class Inference(langevin.Inference):
 def _within_ball(z: jax.Array, radius: float) -> jax.Array:
     """z [d], drawn back to the surface of the ball if it lies outside."""
     size = jnp.maximum(1.0, jnp.max(jnp.abs(z)))  # Without it, the norm's squares overflow first.
-    norm = size * jnp.linalg.norm(z / size)
-    return jnp.where(norm > radius, z / size * (radius / jnp.linalg.norm(z / size)), z)
+    scaled = z / size
+    norm = jnp.linalg.norm(scaled)
+    return jnp.where(size * norm > radius, scaled * (radius / norm), z)

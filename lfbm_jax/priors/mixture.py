@@ -46,17 +46,21 @@ class Prior(base.Prior):
         return {**alpha, "log_weights": log_weights, "factors": jnp.tril(alpha["factors"])}
 
     def log_prob(self, prepared: dict, z: jax.Array) -> jax.Array:
-        """log p(z) in nats; z [d]. That of N(0, I) before the fit."""
+        """log p(z) in nats; z [d]. That of N(0, I) before the fit, without the mixture's cost."""
 
         def log_component(mean, factor):
             white = jax.scipy.linalg.solve_triangular(factor, z - mean, lower=True)
             log_det = jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor))))
             return jnp.sum(jax.scipy.stats.norm.logpdf(white)) - log_det
 
-        log_components = jax.vmap(log_component)(prepared["means"], prepared["factors"])
-        fitted = jax.nn.logsumexp(prepared["log_weights"] + log_components)
-        return jnp.where(
-            prepared["fitted"] > 0, fitted, jnp.sum(jax.scipy.stats.norm.logpdf(z))
+        def log_mixture():
+            log_components = jax.vmap(log_component)(prepared["means"], prepared["factors"])
+            return jax.nn.logsumexp(prepared["log_weights"] + log_components)
+
+        return jax.lax.cond(
+            prepared["fitted"] > 0,
+            log_mixture,
+            lambda: jnp.sum(jax.scipy.stats.norm.logpdf(z)),
         )
 
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:

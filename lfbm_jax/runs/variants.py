@@ -206,9 +206,7 @@ class Grid:
         config.objective = build.defaults("objective", "ebm_vae")
         config.model.sigma = math.sqrt(0.5)
         rates = {"generator": 3e-4, "inference": 3e-4, "objective": 1e-4}
-        _adam(config, rates, b1=0.0, b2=0.9)
-        for name in rates:
-            config.optimizer[name].update({"schedule": "per_epoch", "decay_per_epoch": 0.998})
+        _adam(config, rates, b1=0.0, b2=0.9, schedule="per_epoch", decay_per_epoch=0.998)
 
     def _bigan(self, config: ml_collections.ConfigDict, _: str) -> None:
         """The published rates and averaging."""
@@ -255,12 +253,11 @@ def _meg(config: ml_collections.ConfigDict, _: str) -> None:
 
 
 def _adam(
-    config: ml_collections.ConfigDict, rates: Mapping[str, float], b1: float, b2: float
+    config: ml_collections.ConfigDict, rates: Mapping[str, float], **settings: float | str
 ) -> None:
-    """Adam with a constant learning rate per group."""
+    """Adam with a learning rate per group, constant unless the settings name a schedule."""
     for name, rate in rates.items():
-        settings = {"learning_rate": rate, "b1": b1, "b2": b2, "schedule": "constant"}
-        config.optimizer[name].update(settings)
+        config.optimizer[name].update({"learning_rate": rate, "schedule": "constant"} | settings)
 
 
 def _switch(section: str) -> Variant:

@@ -66,7 +66,7 @@ def run(
     """
     if data.held_out is None:
         raise UserError("task prior_fit needs a test split: set data.test_fraction")
-    count = len(data.held_out.spread(config.task.prior_fit.num_images))
+    count = len(data.held_out.rows(config.task.prior_fit.num_images))
     if count < FEWEST:
         raise UserError(
             f"task prior_fit needs {FEWEST} held-out images, there are {count}: set"
