@@ -8,6 +8,7 @@ so folders that dead processes left behind can be told from folders in use.
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 SUFFIX = ".tmp"
 LOCK = "lock"
+_OURS = re.compile(r".+\.\d+-[0-9a-f]{8}\.tmp")  # the names that `_beside` makes
 
 
 @contextlib.contextmanager
@@ -35,8 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
     At the end, the temporary file replaces `path`. If the block raises, `path` stays as it was. The
     temporary name ends in `.tmp`, so a listing of the files with `path`'s suffix never contains it.
     """
-    # Processes of several hosts, or containers, may have the same number.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+    temporary = _beside(path)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -59,12 +60,11 @@ def scratch(target: Path) -> Iterator[Path]:
     Also removes the temporary folders of dead processes, but not those of running ones.
     """
     parent = target.parent
-    unique = f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
     with contextlib.ExitStack() as stack:
         # No process may look for abandoned folders between our mkdir and our lock.
         with locked(parent / f".{LOCK}"):
             _remove_abandoned(parent)
-            folder = parent / unique
+            folder = _beside(target)
             folder.mkdir()
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.enter_context(locked(folder / LOCK))
@@ -103,9 +103,15 @@ def set_aside(path: Path, place: Path) -> Path:
     return path.rename(free)
 
 
+def _beside(path: Path) -> Path:
+    """A new temporary name; processes of several hosts, or containers, may have the same number."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+
+
 def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"*{SUFFIX}"):
-        if folder.is_dir() and _is_abandoned(folder):  # A file is `replacing`'s.
+        # The parent may also hold a user's folders. A file is `replacing`'s.
+        if _OURS.fullmatch(folder.name) and folder.is_dir() and _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 

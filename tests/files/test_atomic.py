@@ -15,8 +15,9 @@ def test_processes_of_the_same_number_do_not_share_a_temporary_file(tmp_path):
 
 
 def test_an_abandoned_folders_lock_is_open_for_writing_which_nfs_asks_for(tmp_path, monkeypatch):
-    (tmp_path / "x.tmp").mkdir()
-    (tmp_path / "x.tmp" / atomic.LOCK).touch()
+    abandoned = tmp_path / "x.1-0123abcd.tmp"
+    abandoned.mkdir()
+    (abandoned / atomic.LOCK).touch()
     flock = atomic.fcntl.flock
 
     def of_nfs(file, operation):
@@ -25,7 +26,18 @@ def test_an_abandoned_folders_lock_is_open_for_writing_which_nfs_asks_for(tmp_pa
 
     monkeypatch.setattr(atomic.fcntl, "flock", of_nfs)
     with atomic.scratch(tmp_path / "y"):
-        assert not (tmp_path / "x.tmp").exists()
+        assert not abandoned.exists()
+
+
+def test_a_users_folder_beside_the_target_stays(tmp_path):
+    """With or without a file called lock, whatever its name ends in."""
+    for name in ("scans.tmp", "x.1-backup.tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scans.tmp" / atomic.LOCK).touch()
+    with atomic.scratch(tmp_path / "y"):
+        assert {"scans.tmp", "x.1-backup.tmp"} <= {path.name for path in tmp_path.iterdir()}
+    with atomic.scratch(tmp_path / "y") as ours:
+        assert atomic._OURS.fullmatch(ours.name), "else nothing would ever be removed"
 
 
 def test_what_is_written_takes_the_files_place(tmp_path):
