@@ -66,8 +66,7 @@ def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) ->
         for key, value in flat(config).items()
         if key not in ignored
         and not key.startswith(of_others)
-        # The number of images that were scored, added below, replaces the number asked for.
-        and not (key.startswith("task.") and key.endswith(".num_images"))
+        and not _is_replaced(key)
     }
     now = dict(found)
     for report in reports:
@@ -79,3 +78,12 @@ def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) ->
         if task != "generate" and "num_images" in report["figures"]:
             found[f"{task} num_images"] = report["figures"]["num_images"]
     return found
+
+
+def _is_replaced(key: str) -> bool:
+    """Whether a report's number of measured images stands for this setting.
+
+    The number of scored anomalies differs between classes, so there the number asked for counts too.
+    """
+    asked = key.startswith("task.") and key.endswith(".num_images")
+    return asked and key != "task.anomaly.num_images"

@@ -101,7 +101,8 @@ def with_times(run: Run) -> Run:
     """
     batch = run.config["train"]["batch_size"]
     report = run.reports.get("generate", {})
-    synthesised = run.config["task"]["generate"]["batch_size"]
+    settings = report.get("measured_with", {}).get("task", run.config["task"])
+    synthesised = settings["generate"]["batch_size"]
     milliseconds = report.get("figures", {}).get("time/milliseconds_per_batch")
     path = run.folder / FIGURES
     if milliseconds is None and path.exists():
@@ -109,7 +110,8 @@ def with_times(run: Run) -> Run:
         milliseconds = figures.get("time/milliseconds_to_sample")
         synthesised = batch
     minutes = minutes_per_epoch(run.folder, batch)
-    device = next((r["setup"].get("device", "-") for r in run.reports.values()), "-")
+    timed = [report] if report else run.reports.values()
+    device = next((r["setup"].get("device", "-") for r in timed), "-")
     if minutes is None and milliseconds is None and "benchmark" in run.reports:
         figures = run.reports["benchmark"]["figures"]
         milliseconds, synthesised = figures.get("synthesis_milliseconds"), batch

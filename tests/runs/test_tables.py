@@ -243,6 +243,17 @@ def test_table_4_by_digit(tmp_path):
     assert len(made_up) == 1
 
 
+def test_scores_of_some_images_are_not_averaged_with_scores_of_all(tmp_path):
+    for seed, (count, asked) in enumerate([(2004, 0), (2004, 0), (500, 500)]):
+        figures = {"num_images": count, "auprc": 0.5 if asked == 0 else 0.9}
+        changes = {"data__exclude_labels": (4,), "task__anomaly__num_images": asked}
+        make_run(tmp_path / f"seed-{seed}", "mnist_anomaly", {"anomaly": figures}, seed, **changes)
+    lines = tables.table_4(runs_in(tmp_path))
+    assert any("0.5 ± 0 (2)" in line for line in lines)
+    (alone,) = [line for line in lines if "0.9 (1)" in line]
+    assert "task.anomaly.num_images=500" in alone
+
+
 def test_table_4_of_the_paper_stands_at_its_base_rate_only(tmp_path):
     for name, share in (("pooled", 0.8), ("test", 0.0)):
         run = tmp_path / name
@@ -299,6 +310,9 @@ def test_table_11_finds_the_times_that_runs_recorded(tmp_path):
         lines += [{"step": 40, "epoch": 4.0, "time/images_per_second": rate}]
         (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     make_run(tmp_path / "gpu", "celeba64:table11", generate, setup={"device": "1 x H100"})
+    path = tmp_path / "gpu" / "reports" / "generate.json"
+    then = {"task": {"generate": {"batch_size": 128}}}  # The config has been changed since.
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"measured_with": then}))
     make_run(tmp_path / "lebm", "celeba64:lebm", {"reconstruct": {"mse": 1}})
     (tmp_path / "lebm" / "figures.json").write_text(
         json.dumps({"config": {}, "figures": {"time/milliseconds_to_sample": 7.0}})
@@ -307,7 +321,7 @@ def test_table_11_finds_the_times_that_runs_recorded(tmp_path):
     ours = [line for line in lines if "ours" in line]
     assert ours == [
         "| LFBM-MCMC, ours | 1 x cpu | 300 | 0.05 ± 0 (2) | 256 | 80 ± 0 (2) |",
-        "| LFBM-MCMC, ours | 1 x H100 | 256 | not run | 256 | 80 (1) |",
+        "| LFBM-MCMC, ours | 1 x H100 | 256 | not run | 128 | 80 (1) |",
         "| LEBM, ours | 1 x cpu | 100 | not run | 100 | 7 (1) |",
     ]
 
