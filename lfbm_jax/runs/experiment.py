@@ -19,7 +19,7 @@ from lfbm_jax.devices import distributed
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.images.cache import Cache
-from lfbm_jax.runs import build, crash, evaluate, logs, restore, train, workdir
+from lfbm_jax.runs import build, crash, evaluate, learned_from, logs, restore, train, workdir
 from lfbm_jax.runs.recorded import FIGURES, minutes_per_epoch
 from lfbm_jax.trained.api import TrainedModel
 
@@ -40,30 +40,38 @@ def run(
         profile_calls: the number of host calls of training to trace.
 
     Raises:
-        UserError: the config describes no model, its data cannot be prepared, or the folder is the
-            work directory of another config.
+        UserError: the config describes no model, its data cannot be prepared, the folder is the
+            work directory of another config, or another process runs in it.
         Interrupted, FloatingPointError: see `train.train`.
     """
     model = build.model(config)
     data = _prepared(config)
-    claim(config, folder)
-    logs.write_to(folder)
-    with crash.reported(folder, config):
-        trained = train.train(config, model, data, folder, profile_calls)
-        found, paths = evaluate.evaluate(trained, data, folder)
-        _write(found, config, folder)
+    with distributed.everywhere(lambda: workdir.lock(folder)):
+        distributed.everywhere(lambda: workdir.claim(folder, config))
+        distributed.everywhere(lambda: learned_from.remember(data.train, folder))
+        logs.write_to(folder)
+        with crash.reported(folder, config):
+            trained = train.train(config, model, data, folder, profile_calls)
+            found, paths = evaluate.evaluate(trained, data, folder)
+            _write(found, config, folder)
     return paths
 
 
 def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
     """Makes the folder the work directory of a config by writing its `config.json`.
 
-    Afterwards `lfbm_jax.main --workdir=FOLDER` is the command of the run.
+    Afterwards `lfbm_jax.main --workdir=FOLDER` is the command of the run. If it already is, the
+    folder is left alone, for the run may be in training.
 
     Raises:
-        UserError: the folder is the work directory of another config, or cannot be written.
+        UserError: the folder is the work directory of another config, cannot be written, or a run
+            with other settings is training there.
     """
-    distributed.everywhere(lambda: workdir.claim(folder, config))
+    written = (folder / "config.json").exists()
+    if written and workdir.read_config(folder) == workdir.plain(config):
+        return
+    with workdir.lock(folder):
+        workdir.claim(folder, config)
 
 
 def figures(
@@ -95,6 +103,8 @@ def restored(
 ) -> TrainedModel:
     """Loads the trained model of a work directory that was made with this config.
 
+    The folder's `config.json` stays as it is, so a run that is training there is not changed.
+
     Args:
         config: may differ from the recorded config only in settings that do not change what a
             training step computes.
@@ -105,12 +115,11 @@ def restored(
         UserError: the folder holds no run, a run of another config, or no such checkpoint.
     """
 
-    def there_is_a_run() -> None:
+    def check() -> None:
         if distributed.is_first():
-            workdir.read_config(folder)
+            workdir.check(folder, config)
 
-    distributed.everywhere(there_is_a_run)
-    claim(config, folder)
+    distributed.everywhere(check)
     logs.write_to(folder)
     return restore.trained(config, build.model(config), folder, step)
 
@@ -123,7 +132,7 @@ def evaluated(
     The arguments and errors are those of `restored`.
     """
     trained = restored(config, folder, step)
-    data = _prepared(config)
+    data = _known(config, folder)
     with crash.reported(folder, config):
         _, paths = evaluate.evaluate(trained, data, folder)
     return paths
@@ -154,7 +163,7 @@ def add_costs(
     found = distributed.everywhere(of_the_run)
     trained = restored(config, folder)
     batch = config.train.batch_size
-    images = _prepared(config).train.spread(batch)
+    images = _known(config, folder).train.spread(batch)
     networks = describe(config, trained.model)
     with crash.reported(folder, config):
         found |= {
@@ -171,6 +180,13 @@ def add_costs(
 
 def _prepared(config: ml_collections.ConfigDict) -> Cache:
     return distributed.first_before_others(lambda: prepare(config.data))
+
+
+def _known(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Cache:
+    """The data of a config; UserError if the run in the folder learned from other images."""
+    data = _prepared(config)
+    distributed.everywhere(lambda: learned_from.check(data.train, folder))
+    return data
 
 
 def _write(

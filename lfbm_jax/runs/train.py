@@ -25,7 +25,6 @@ from lfbm_jax.reports import index
 from lfbm_jax.runs import compiling, fitting, pictures, signals
 from lfbm_jax.runs.checkpoints import Checkpoints
 from lfbm_jax.runs.profiling import Profile
-from lfbm_jax.runs.workdir import lock
 from lfbm_jax.runs.writers import MetricsWriter
 from lfbm_jax.trained.api import TrainedModel
 
@@ -43,40 +42,38 @@ def train(
         config: the whole config.
         model: the model built from the config.
         data: the images.
-        workdir: the work directory.
+        workdir: the work directory, whose lock the caller holds.
         profile_calls: the number of host calls to trace.
 
     Raises:
         Interrupted: SIGTERM or SIGINT arrived; the state has been saved.
         FloatingPointError: a metric or a parameter is not finite; the last checkpoint stays.
-        UserError: another process is training in the work directory, or it cannot be written.
     """
-    with distributed.everywhere(lambda: lock(workdir)):
-        batches = _batches(config, data, workdir)
-        num_steps = config.train.num_steps or config.train.num_epochs * batches.steps_per_epoch
-        checkpoints = Checkpoints(workdir)
-        state = learning.init_state(config, model, len(data.train.images))
-        restored = checkpoints.restore(state)
-        state = state if restored is None else restored
-        step = int(state.step)
-        trained = TrainedModel(config, model, state.parameters, step, state.average)
-        if step >= num_steps:
-            terminal.note(f"already trained: checkpoint of step {step} in {workdir}")
-            return trained
-        if step:
-            state = _unfitted(state, model)
-            trained = trained.with_parameters(state.parameters, step, state.average)
-            terminal.note(f"resuming from step {step} in {workdir}")
-            checkpoints.set_aside_after(step)
-        elif distributed.is_first():
-            terminal.note(parameter_table(model))
-        with (
-            contextlib.closing(checkpoints),
-            contextlib.closing(MetricsWriter(workdir, step)) as writer,
-            contextlib.closing(Profile(workdir, profile_calls)) as trace,
-        ):
-            run = _Run(trained, state, data, batches, num_steps, checkpoints, writer, workdir)
-            return run.to_the_end(trace)
+    batches = _batches(config, data, workdir)
+    num_steps = config.train.num_steps or config.train.num_epochs * batches.steps_per_epoch
+    checkpoints = Checkpoints(workdir)
+    state = learning.init_state(config, model, len(data.train.images))
+    restored = checkpoints.restore(state)
+    state = state if restored is None else restored
+    step = int(state.step)
+    trained = TrainedModel(config, model, state.parameters, step, state.average)
+    if step >= num_steps:
+        terminal.note(f"already trained: checkpoint of step {step} in {workdir}")
+        return trained
+    if step:
+        state = _unfitted(state, model)
+        trained = trained.with_parameters(state.parameters, step, state.average)
+        terminal.note(f"resuming from step {step} in {workdir}")
+        checkpoints.set_aside_after(step)
+    elif distributed.is_first():
+        terminal.note(parameter_table(model))
+    with (
+        contextlib.closing(checkpoints),
+        contextlib.closing(MetricsWriter(workdir, step)) as writer,
+        contextlib.closing(Profile(workdir, profile_calls)) as trace,
+    ):
+        run = _Run(trained, state, data, batches, num_steps, checkpoints, writer, workdir)
+        return run.to_the_end(trace)
 
 
 def _unfitted(state: learning.TrainState, model: Model) -> learning.TrainState:

@@ -60,7 +60,9 @@ def lock(workdir: pathlib.Path) -> TextIO:
 
 
 def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the work directory, or checks that it was made with this config.
+    """Makes the work directory, or checks that it was made with this config and updates FREE ones.
+
+    Whoever calls this holds the `lock`, because a restart of the run reads what is written here.
 
     Raises:
         UserError: the folder was made with another config (the text names the differing keys), is
@@ -68,17 +70,22 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        difference = differences(read_config(workdir), plain(config))
-        if difference:
-            raise UserError(
-                f"--workdir={workdir} was made with another config: {'; '.join(difference)};"
-                " choose another --workdir, or use the config that made it"
-            )
+        check(workdir, config)
     elif (workdir / "checkpoints").exists():
         raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
     with _blaming(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, json.dumps(plain(config), indent=2) + "\n")
+
+
+def check(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError if the folder holds no run, or a run of another config."""
+    difference = differences(read_config(workdir), plain(config))
+    if difference:
+        raise UserError(
+            f"--workdir={workdir} was made with another config: {'; '.join(difference)};"
+            " choose another --workdir, or use the config that made it"
+        )
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:

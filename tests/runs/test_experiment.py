@@ -123,3 +123,39 @@ def test_a_claimed_folder_holds_the_very_config(name, tmp_path):
         folder = tmp_path / variants.replace("/", "-")
         experiment.claim(config, folder)
         assert repr(workdir.load_config(folder).to_dict()) == repr(config.to_dict())
+
+
+def test_a_run_in_training_is_left_alone(tmp_path):
+    """Neither a refused command nor one that only reads changes what its restart will do."""
+    folder = tmp_path / "run"
+    config = trial.config_of(folder, **SETTINGS)
+    experiment.run(config, folder)
+    shorter = config.copy_and_resolve_references()
+    shorter.train.num_steps = 1
+    before = (folder / "config.json").read_bytes()
+    with workdir.lock(folder):  # as the training process does
+        for claim in (experiment.run, experiment.claim):
+            with pytest.raises(UserError, match="another run is training there"):
+                claim(shorter, folder)
+        experiment.claim(config, folder)
+        experiment.evaluated(shorter, folder)
+        experiment.restored(shorter, folder)
+        assert (folder / "config.json").read_bytes() == before
+    experiment.claim(shorter, folder)
+    assert workdir.load_config(folder).train.num_steps == 1
+
+
+def test_the_lock_is_held_until_the_last_report(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    held = []
+
+    def evaluate(*_):
+        with pytest.raises(UserError, match="another run"):
+            workdir.lock(folder)
+        held.append(True)
+        return {}, []
+
+    monkeypatch.setattr(experiment.evaluate, "evaluate", evaluate)
+    experiment.run(trial.config_of(folder, **SETTINGS), folder)
+    assert held
+    workdir.lock(folder).close()
