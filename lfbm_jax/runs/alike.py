@@ -83,7 +83,7 @@ def settings(config: Mapping[str, Any], reports: Iterable[Mapping[str, Any]]) ->
 def _is_replaced(key: str) -> bool:
     """Whether a report's number of measured images stands for this setting.
 
-    The number of scored anomalies differs between classes, so there the number asked for counts too.
+    The number of scored anomalies differs by class, so there the number asked for counts too.
     """
     asked = key.startswith("task.") and key.endswith(".num_images")
     return asked and key != "task.anomaly.num_images"

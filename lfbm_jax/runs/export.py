@@ -45,7 +45,7 @@ def export(workdir: pathlib.Path, folder: pathlib.Path) -> TrainedModel:
     content = json.dumps(plain(without_paths(config)), indent=2)
     atomic.write_text(folder / "config.json", f"{content}\n")
     atomic.write_text(folder / "README.md", model_card.text(run, model, kind))
-    exported.write(folder, model.parameters, model.step, kind)
+    exported.write(folder, model, kind)
     return model
 
 

@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
-from lfbm_jax.model import Parameters
+from lfbm_jax.model import Model, Parameters
 from lfbm_jax.runs import build
 from lfbm_jax.runs.workdir import load_config
 from lfbm_jax.trained.api import TrainedModel
@@ -35,22 +35,23 @@ def is_export(folder: pathlib.Path) -> bool:
     return (folder / FILE).exists()
 
 
-def write(folder: pathlib.Path, parameters: Parameters, step: int, kind: str) -> None:
+def write(folder: pathlib.Path, trained: TrainedModel, kind: str) -> None:
     """Writes `model.safetensors` with the parameters of the model: alpha, beta and phi, if any.
 
-    Networks of the objective (psi) are left out, because only training uses them.
+    Networks of the objective (psi) are left out if only training uses them, not if they score
+    images.
 
     Args:
         folder: an existing folder.
-        parameters: the parameters; finite.
-        step: the number of training iterations.
+        trained: the model; its parameters are finite.
         kind: `LAST` or `AVERAGE`.
     """
+    parameters = _used(trained.model, jax.device_get(trained.parameters))
     arrays = {
         name: np.array(leaf, order="C")  # The file format takes such arrays only.
-        for name, leaf in _named(jax.device_get(parameters._replace(psi=None))).items()
+        for name, leaf in _named(parameters).items()
     }
-    metadata = FORMAT | {"step": str(step), "parameters": kind, "crc32": str(_checksum(arrays))}
+    metadata = FORMAT | {"step": str(trained.step), "parameters": kind, "crc32": str(_checksum(arrays))}
     with atomic.replacing(folder / FILE) as temporary:
         temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
 
@@ -74,8 +75,13 @@ def load(folder: pathlib.Path, step: int | None = None) -> TrainedModel:
     there = int(metadata["step"])
     if step not in (None, there):
         raise UserError(f"step={step}: {folder} holds step {there} only; leave step out")
-    template = jax.eval_shape(model.init, jax.random.key(0))._replace(psi=None)
+    template = _used(model, jax.eval_shape(model.init, jax.random.key(0)))
     return TrainedModel(config, model, _filled(template, arrays, path), there)
+
+
+def _used(model: Model, parameters: Parameters) -> Parameters:
+    """The parameters that a trained model uses."""
+    return parameters if model.objective.score_name else parameters._replace(psi=None)
 
 
 def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

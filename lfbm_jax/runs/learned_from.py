@@ -1,7 +1,7 @@
 """Remembers which images a run learned from, so that a work directory keeps to them.
 
-The folder of the images may be moved, and another machine may decode a JPEG a little differently, so
-neither its path nor a checksum identifies them. Their number and the mean brightness of some do.
+The folder of the images may be moved, and another machine may decode a JPEG a little differently,
+so neither its path nor a checksum identifies them. Their number and the mean brightness of some do.
 """
 
 import json

@@ -18,6 +18,7 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.runs import build, export, exported, workdir
 from lfbm_jax.runs.checkpoints import Checkpoints
+from lfbm_jax.trained.api import TrainedModel
 from tests.builders import experiment, invented
 from tests.rounding import assert_close
 
@@ -96,15 +97,26 @@ def test_parameters_come_back_to_the_bit(variants, ema_decay, tmp_path):
 
 
 def test_a_learned_sigma_comes_back_and_a_critic_stays_behind(tmp_path):
-    """Arrays without axes keep their shape; psi is for training only."""
+    """Arrays without axes keep their shape; a psi that scores no image is for training only."""
     config = experiment("digits", "smoke").unlock()
     config.model.learned_sigma = True
-    parameters = invented(build.model(config.lock()).init)._replace(psi={"critic": np.ones(3)})
+    model = build.model(config.lock())
+    parameters = invented(model.init)._replace(psi={"critic": np.ones(3)})
     workdir.claim(tmp_path, config)
-    exported.write(tmp_path, parameters, 3, exported.LAST)
+    exported.write(tmp_path, TrainedModel(config, model, parameters, 3), exported.LAST)
     found = lfbm_jax.load(tmp_path, step=3).parameters
     assert found.beta["log_sigma"].shape == () and found.psi is None
     assert found.beta["log_sigma"] == parameters.beta["log_sigma"]
+
+
+@pytest.mark.parametrize("objective", ("meg", "ebm_vae", "bigan"))
+def test_a_network_that_scores_images_is_exported(objective, tmp_path):
+    config = make_run(tmp_path / "run", f"{objective},smoke")
+    export.export(tmp_path / "run", tmp_path / "model")
+    found = lfbm_jax.load(tmp_path / "model")
+    expected = TrainedModel(config, found.model, made_up(found.model.init, seed=1), 7)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(found.score(images), expected.score(images))
 
 
 def test_the_file_is_readable_by_others(shared):
