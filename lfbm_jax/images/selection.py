@@ -110,6 +110,8 @@ def setting(data: Any) -> dict[str, Any]:
     if data.pooled_train_share:
         found["pooled_train_share"] = data.pooled_train_share
         found["pooled_seed"] = data.pooled_seed
+    if data.num_train:
+        found["num_train"] = data.num_train
     return found
 
 

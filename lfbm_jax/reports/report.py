@@ -92,7 +92,10 @@ class ReportWriter:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Versions, commit and device, which are needed to reproduce a figure."""
+    """Versions, commit and device, which are needed to reproduce a figure.
+
+    They are those of the first call, because the files may change while a model trains.
+    """
     devices = jax.devices()
     return {
         "device": f"{len(devices)} x {devices[0].device_kind}",
@@ -103,15 +106,20 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of the source tree, with "-dirty" if files differ; "unknown" outside git."""
+    """The commit of the source tree, with "-dirty" if files differ; "unknown" outside git.
+
+    An installed copy may lie in another project's tree, whose commit says nothing about it.
+    """
     try:
-        git = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=pathlib.Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        _git("ls-files", "--error-unmatch", __file__)
+        return _git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return git.stdout.strip()
+
+
+def _git(*arguments: str) -> str:
+    folder = pathlib.Path(__file__).parent
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()

@@ -3,12 +3,20 @@
 import functools
 import pathlib
 
+import ml_collections
+
 from lfbm_jax.files import terminal
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.reports import index, report
 from lfbm_jax.runs import build, comparable, fitting
 from lfbm_jax.runs.workdir import plain
 from lfbm_jax.trained.api import TrainedModel
+
+
+def check(config: ml_collections.ConfigDict, data: Cache) -> None:
+    """Raises a UserError if a task of the config cannot use these images."""
+    for name in config.tasks:
+        build.task(name).check_data(data, config)
 
 
 def evaluate(

@@ -19,6 +19,7 @@ from lfbm_jax.devices import distributed
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.reports import report
 from lfbm_jax.runs import build, crash, evaluate, learned_from, logs, restore, train, workdir
 from lfbm_jax.runs.recorded import FIGURES, minutes_per_epoch
 from lfbm_jax.trained.api import TrainedModel
@@ -40,16 +41,19 @@ def run(
         profile_calls: the number of host calls of training to trace.
 
     Raises:
-        UserError: the config describes no model, its data cannot be prepared, the folder is the
-            work directory of another config, or another process runs in it.
+        UserError: the config describes no model, its data cannot be prepared or do not do for its
+            tasks, the folder is the work directory of another config, or another process runs in
+            it.
         Interrupted, FloatingPointError: see `train.train`.
     """
     model = build.model(config)
     data = _prepared(config)
+    evaluate.check(config, data)
     with distributed.everywhere(lambda: workdir.lock(folder)):
         distributed.everywhere(lambda: workdir.claim(folder, config))
         distributed.everywhere(lambda: learned_from.remember(data.train, folder))
         logs.write_to(folder)
+        report.environment()  # of the code that trains, which may be edited meanwhile
         with crash.reported(folder, config):
             trained = train.train(config, model, data, folder, profile_calls)
             found, paths = evaluate.evaluate(trained, data, folder)
@@ -133,6 +137,7 @@ def evaluated(
     """
     trained = restored(config, folder, step)
     data = _known(config, folder)
+    evaluate.check(config, data)
     with crash.reported(folder, config):
         _, paths = evaluate.evaluate(trained, data, folder)
     return paths

@@ -51,9 +51,9 @@ def write(folder: pathlib.Path, trained: TrainedModel, kind: str) -> None:
         name: np.array(leaf, order="C")  # The file format takes such arrays only.
         for name, leaf in _named(parameters).items()
     }
-    metadata = FORMAT | {"step": str(trained.step), "parameters": kind, "crc32": str(_checksum(arrays))}
+    found = {"step": str(trained.step), "parameters": kind, "crc32": str(_checksum(arrays))}
     with atomic.replacing(folder / FILE) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+        temporary.write_bytes(safetensors.numpy.save(arrays, FORMAT | found))
 
 
 def load(folder: pathlib.Path, step: int | None = None) -> TrainedModel:

@@ -218,7 +218,9 @@ class _Run:
     def _draw(self) -> None:
         with self._timer.paused():
             drawn = pictures.draw(self._present(), self._data, self._writer)
-        if "sample/log_p_z" in drawn and "log_joint" in self._metrics:
+        # A prior that has just been fitted is not the one that z was inferred with.
+        learned = not self._model.prior.fitted_afterwards
+        if learned and "sample/log_p_z" in drawn and "log_joint" in self._metrics:
             last = {name: values[-1] for name, values in self._metrics.items()}
             inferred = float(last["log_joint"] + last["loss_generator"])
             drawn["sample/mismatch"] = drawn["sample/log_p_z"] - inferred

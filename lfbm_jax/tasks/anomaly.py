@@ -73,6 +73,21 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def check_data(data: Cache, config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError if no image is held out, or all that are scored are of one kind."""
+    if data.held_out is None and data.excluded is None:
+        raise UserError(
+            "task anomaly: no image is held out; set data.test_fraction or data.pooled_train_share"
+        )
+    anomaly = _are_anomalies(data, config)
+    if anomaly.all() or not anomaly.any():
+        raise UserError(
+            f"task anomaly: {anomaly.sum()} of the {len(anomaly)} scored images are of"
+            f" data.exclude_labels={tuple(config.data.exclude_labels)}: give both kinds; raise"
+            " task.anomaly.num_images or set data.pooled_train_share"
+        )
+
+
 class Scores(NamedTuple):
     """The scores of N images from C chains each.
 
@@ -99,12 +114,10 @@ def run(
     """Scores held-out images; those of `data.exclude_labels` are the anomalies.
 
     Raises:
-        UserError: the images have no labels, there is no test split, or the scored images are all
-            normal or all anomalies.
         FloatingPointError: a score is not finite.
     """
     settings = config.task.anomaly
-    images, anomaly = _held_out(data, config)
+    images, anomaly = _scored(data, config), _are_anomalies(data, config)
     writer.describe(split=data.evaluated.name, range="[-1, 1]")
     own_score = trained.model.objective.score_name
     if own_score:
@@ -133,25 +146,17 @@ def _by_own_score(
     return _areas(anomaly, score)
 
 
-def _held_out(data: Cache, config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images to score, uint8 [N, H, W, C], and whether each is an anomaly, [N]."""
-    splits = {False: data.held_out, True: data.excluded}
-    parts = {anomalous: split.images for anomalous, split in splits.items() if split is not None}
-    if not parts:
-        raise UserError(
-            "task anomaly: no image is held out; set data.test_fraction or data.pooled_train_share"
-        )
-    images = np.concatenate(list(parts.values()))
-    anomaly = np.repeat(list(parts), [len(part) for part in parts.values()])
-    rows = Split(images, None).rows(config.task.anomaly.num_images)
-    images, anomaly = images[rows], anomaly[rows]
-    if anomaly.all() or not anomaly.any():
-        raise UserError(
-            f"task anomaly: {anomaly.sum()} of the {len(images)} scored images are of"
-            f" data.exclude_labels={tuple(config.data.exclude_labels)}: give both kinds; raise"
-            " task.anomaly.num_images or set data.pooled_train_share"
-        )
-    return images, anomaly
+def _scored(data: Cache, config: ml_collections.ConfigDict) -> np.ndarray:
+    """The images to score, uint8 [N, H, W, C]: some of the held-out ones, then of the excluded."""
+    parts = [split.images for split in (data.held_out, data.excluded) if split is not None]
+    return Split(np.concatenate(parts), None).spread(config.task.anomaly.num_images)
+
+
+def _are_anomalies(data: Cache, config: ml_collections.ConfigDict) -> np.ndarray:
+    """Whether each of the images to score is an anomaly, bool [N]."""
+    sizes = [len(split.images) if split else 0 for split in (data.held_out, data.excluded)]
+    anomaly = np.repeat([False, True], sizes)
+    return Split(anomaly, None).spread(config.task.anomaly.num_images)
 
 
 def _scores(

@@ -2,8 +2,8 @@
 
 A task's module has `SETTINGS`, the default values of its settings, which the config section
 `task.<name>` may change; `SMOKE`, the settings of a two-step `:smoke` run; and `run`. It may also
-have `check` and `monitor`, whose defaults are here, and `NEEDS_POTENTIAL`, which is False by
-default. Its measures are in `lfbm_jax.metrics`.
+have `check`, `check_data` and `monitor`, whose defaults are here, and `NEEDS_POTENTIAL`, which is
+False by default. Its measures are in `lfbm_jax.metrics`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +23,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     del config
 
 
+def check_data(data: Cache, config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError if the task cannot use these images. Called before training."""
+    del data, config
+
+
 def monitor(trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict) -> Figures:
     """Returns figures that are cheap enough to log every `train.sample_every` steps of training."""
     del trained, data, config
@@ -38,6 +43,7 @@ class Task(NamedTuple):
         run: (trained, data, config, writer) -> figures by name. It gives the writer pictures and a
             description of its setting.
         check: (config) -> None; raises a UserError if settings are invalid.
+        check_data: (data, config) -> None; raises a UserError if the images do not do.
         monitor: (trained, data, config) -> figures by name.
         needs_potential: whether it needs a prior whose gradient in z is the slope of its log p(z)
             (`Prior.has_potential`).
@@ -47,6 +53,7 @@ class Task(NamedTuple):
     smoke: Mapping[str, Any]
     run: Callable[[TrainedModel, Cache, ml_collections.ConfigDict, ReportWriter], Figures]
     check: Callable[[ml_collections.ConfigDict], None]
+    check_data: Callable[[Cache, ml_collections.ConfigDict], None]
     monitor: Callable[[TrainedModel, Cache, ml_collections.ConfigDict], Figures]
     needs_potential: bool = False
 
@@ -58,6 +65,7 @@ def of_module(names: Mapping[str, Any]) -> Task:
         names["SMOKE"],
         names["run"],
         names.get("check", check),
+        names.get("check_data", check_data),
         names.get("monitor", monitor),
         names.get("NEEDS_POTENTIAL", False),
     )

@@ -34,6 +34,15 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"task.classify.{key}={value}: must be at least {least}")
 
 
+def check_data(data: Cache, config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError if the images have no labels or there is no test split."""
+    del config
+    if data.held_out is None or not (_has_labels(data.train) and _has_labels(data.held_out)):
+        raise UserError("task classify needs labels and a test split: leave it out of tasks")
+    if len(data.held_out.images) < 2:
+        raise UserError("task classify needs at least two held-out images: leave it out of tasks")
+
+
 def run(
     trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
 ) -> dict[str, float]:
@@ -41,15 +50,8 @@ def run(
 
     The classifier (see `metrics.classifier`) is trained for `task.classify.num_epochs` epochs, once
     per data set.
-
-    Raises:
-        UserError: the images have no labels or there is no test split.
     """
     settings = config.task.classify
-    if data.held_out is None or not (_has_labels(data.train) and _has_labels(data.held_out)):
-        raise UserError("task classify needs labels and a test split: leave it out of tasks")
-    if len(data.held_out.images) < 2:
-        raise UserError("task classify needs at least two held-out images: leave it out of tasks")
     judge = classifier.of_training_images(data, settings.num_epochs)
     samples = _samples(trained, config)
     compared = min(len(samples), len(data.held_out.images))

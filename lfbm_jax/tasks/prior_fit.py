@@ -54,16 +54,8 @@ def _check_enough(num_images: int, latent_dim: int) -> None:
         )
 
 
-def run(
-    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
-) -> dict[str, float]:
-    """Compares the prior with a Gaussian, and inferred latent vectors with sampled ones.
-
-    `task.prior_fit.num_images` images of each split are used (0: all).
-
-    Raises:
-        UserError: there is no test split, or there are too few training images for a covariance.
-    """
+def check_data(data: Cache, config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError if there are too few held-out images."""
     if data.held_out is None:
         raise UserError("task prior_fit needs a test split: set data.test_fraction")
     count = len(data.held_out.rows(config.task.prior_fit.num_images))
@@ -72,6 +64,18 @@ def run(
             f"task prior_fit needs {FEWEST} held-out images, there are {count}: set"
             " data.test_fraction or task.prior_fit.num_images, or leave it out of tasks"
         )
+
+
+def run(
+    trained: TrainedModel, data: Cache, config: ml_collections.ConfigDict, writer: ReportWriter
+) -> dict[str, float]:
+    """Compares the prior with a Gaussian, and inferred latent vectors with sampled ones.
+
+    `task.prior_fit.num_images` images of each split are used (0: all).
+
+    Raises:
+        UserError: there are too few training images for a covariance.
+    """
     train = _inferred(trained, data.train, config, config.seed)
     test = _inferred(trained, data.held_out, config, config.seed + 1)
     _check_enough(*train.shape)

@@ -225,3 +225,5 @@ def test_a_report_states_the_selection():
     data.update({"pooled_train_share": 0.8, "pooled_seed": 5})
     stated = {"exclude_labels": (3,), "pooled_train_share": 0.8, "pooled_seed": 5}
     assert selection.setting(data) == stated
+    data.num_train = 100
+    assert selection.setting(data) == stated | {"num_train": 100}

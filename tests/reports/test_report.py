@@ -1,6 +1,9 @@
 """Reports: what is written, and that a figure that is not finite makes none."""
 
 import json
+import pathlib
+import re
+import subprocess
 
 import pytest
 
@@ -27,3 +30,20 @@ def test_a_figure_that_is_not_finite_makes_no_report(tmp_path):
     with pytest.raises(FloatingPointError, match="generate: fid is nan"):
         writer.write({"fid": float("nan")})
     assert not (tmp_path / "reports").exists()
+
+
+def test_the_commit_is_of_our_files_and_never_of_a_tree_they_were_installed_into(
+    tmp_path, monkeypatch
+):
+    ours = pathlib.Path(report.__file__)
+    if not (ours.parents[2] / ".git").exists():
+        pytest.skip("these tests do not run in a clone")
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?|.*-g[0-9a-f]{12}(-dirty)?", report._commit())
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    commit = ["git", *identity, "commit", "-q", "--allow-empty", "-m", "another project"]
+    subprocess.run(commit, cwd=tmp_path, check=True)
+    installed = tmp_path / "report.py"
+    installed.write_bytes(ours.read_bytes())
+    monkeypatch.setattr(report, "__file__", str(installed))
+    assert report._commit() == "unknown"

@@ -159,3 +159,13 @@ def test_the_lock_is_held_until_the_last_report(tmp_path, monkeypatch):
     experiment.run(trial.config_of(folder, **SETTINGS), folder)
     assert held
     workdir.lock(folder).close()
+
+
+def test_a_task_that_cannot_use_the_images_is_refused_before_training(tmp_path):
+    folder = tmp_path / "run"
+    config = trial.config_of(folder, **SETTINGS)
+    config.update_from_flattened_dict({"tasks": ("reconstruct", "prior_fit")})
+    config.task.prior_fit.num_images = 5
+    with pytest.raises(UserError, match="task prior_fit needs 11 held-out images, there are 5"):
+        experiment.run(config, folder)
+    assert not folder.exists()

@@ -131,10 +131,10 @@ def test_mistakes_are_one_line(config, data):
     unknown = data.train._replace(labels=np.full_like(data.train.labels, -1))
     one = Split(data.held_out.images[:1], data.held_out.labels[:1])
     with pytest.raises(UserError, match="at least two held-out images"):
-        classify.run(Sampler(None), data._replace(held_out=one), config, Writer())
+        classify.check_data(data._replace(held_out=one), config)
     for broken in (data._replace(held_out=None), no_labels, data._replace(train=unknown)):
         with pytest.raises(UserError, match="labels and a test split"):
-            classify.run(Sampler(None), broken, config, Writer())
+            classify.check_data(broken, config)
     settings = experiment("digits")
     for key in ("num_images", "num_epochs"):
         with settings.unlocked():

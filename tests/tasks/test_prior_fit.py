@@ -102,13 +102,10 @@ def test_figures_of_the_task(tmp_path):
 
 def test_too_few_held_out_images_are_one_line(tmp_path):
     config = small_config()
-    model = linear_model(2, (2, 2, 1), 1.0, Reads(2), Reads(2))
-    beta = {"matrix": np.zeros((4, 2)), "bias": np.zeros(4)}
-    trained = TrainedModel(config, model, Parameters({}, beta, {}), 0)
     random = np.random.default_rng(0)
     train, test = (Split(random.integers(0, 256, (n, 2, 2, 1), np.uint8), None) for n in (40, 10))
     with pytest.raises(UserError, match="task prior_fit needs 11 held-out images, there are 10"):
-        prior_fit.run(trained, Cache(train, test, tmp_path), config, None)
+        prior_fit.check_data(Cache(train, test, tmp_path), config)
 
 
 def test_too_few_images_are_refused_before_training():
