@@ -23,7 +23,11 @@ _DIGITS = flags.DEFINE_list(
 )
 # allow_override: another command has a flag of this name, and a process may import both.
 _SEEDS = flags.DEFINE_integer(
-    "seeds", 1, "models per digit: seeds 0, 1, ...", lower_bound=1, allow_override=True
+    "seeds",
+    1,
+    "models per digit, with the config's seed and those after it",
+    lower_bound=1,
+    allow_override=True,
 )
 flags.adopt_module_key_flags(grid)
 
@@ -46,8 +50,8 @@ def main(config: ml_collections.ConfigDict) -> None:
 def each_run(
     config: ml_collections.ConfigDict, digits: Sequence[int], seeds: int, root: pathlib.Path
 ) -> Iterator[grid.Run]:
-    """Yields a run for every digit and seed: all digits with the first seed, then with the next."""
-    for seed in range(seeds):
+    """Yields a run for every digit and seed: all digits with the config's seed, then the next."""
+    for seed in range(config.seed, config.seed + seeds):
         for digit in digits:
             own = config.copy_and_resolve_references()
             own.seed = seed

@@ -73,8 +73,23 @@ _WAIT_SECONDS = flags.DEFINE_float(
 )
 flags.adopt_module_key_flags(given)
 
+# Flags and the modes that read them.
+_READ_IN = (
+    (_STEP, ("evaluate", "sample")),
+    (_NUM, ("sample",)),
+    (_MEMORY_GB, ("describe",)),
+    (_TARGET, ("describe",)),
+    (_PROFILE, ("train",)),
+)
+
 
 def main(config: ml_collections.ConfigDict) -> None:
+    for flag, modes in _READ_IN:
+        if flag.present and _MODE.value not in modes:
+            raise UserError(
+                f"--{flag.name}={flag.value}: --mode={_MODE.value} does not read it; leave it out,"
+                f" or use --mode={' or '.join(modes)}"
+            )
     if _MODE.value == "describe" and _TARGET.value:
         accelerators.look_for_none()
     distributed.initialize(

@@ -17,6 +17,8 @@ def test_every_run_holds_out_its_digit_and_has_its_seed(tmp_path):
     assert [run.config.data.exclude_labels for run in runs.values()] == [(4,), (0,), (4,), (0,)]
     assert [run.config.seed for run in runs.values()] == [0, 0, 1, 1]
     assert config.data.exclude_labels == (1,), "the given config is left alone"
+    config.seed = 3
+    assert [run.config.seed for run in anomaly.each_run(config, [4], 2, tmp_path)] == [3, 4]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from lfbm_jax.files.lines import whole_lines
 from lfbm_jax.images.cache import Split
 from lfbm_jax.images.pixels import from_uint8
 
@@ -34,10 +35,7 @@ FILE = "health.jsonl"
 
 def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """The warnings of a run: dictionaries with the keys step, problem and message."""
-    path = workdir / FILE
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in whole_lines(workdir / FILE)]
 
 
 class Monitor:

@@ -34,8 +34,8 @@ class Row(NamedTuple):
 
     @property
     def stddev(self) -> float:
-        """The unbiased standard deviation over seeds; 0 for a single seed."""
-        return float(np.std(self.known, ddof=1)) if len(self.known) > 1 else 0.0
+        """The unbiased standard deviation over seeds; NaN for a single seed."""
+        return float(np.std(self.known, ddof=1)) if len(self.known) > 1 else float("nan")
 
 
 def check(figure: str, config: ml_collections.ConfigDict) -> None:

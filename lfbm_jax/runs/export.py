@@ -43,10 +43,22 @@ def export(workdir: pathlib.Path, folder: pathlib.Path) -> TrainedModel:
     model.check_prior()
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(plain(without_paths(config)), indent=2)
-    atomic.write_text(folder / "config.json", f"{content}\n")
-    atomic.write_text(folder / "README.md", model_card.text(run, model, kind))
+    for name, text in (
+        ("config.json", f"{content}\n"),
+        ("README.md", model_card.text(run, model, kind)),
+    ):
+        atomic.write_text(folder / name, _without_folders_of_masks(text, config))
     exported.write(folder, model, kind)
     return model
+
+
+def _without_folders_of_masks(text: str, config: ml_collections.ConfigDict) -> str:
+    """A text in which the picture of a mask has its name only; it says what was hidden."""
+    for mask in (config.data.mask, config.task.inpaint.mask):
+        kind, _, path = mask.partition(":")
+        if kind == "png":
+            text = text.replace(path, pathlib.PurePath(path).name)
+    return text
 
 
 def without_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

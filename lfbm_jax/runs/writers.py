@@ -28,7 +28,7 @@ class MetricsWriter:
         _truncate_after(path, resume_step)
         self._metrics = path.open("a", encoding="utf-8")
         self._tensorboard = tensorboardX.SummaryWriter(
-            str(workdir), purge_step=resume_step + 1 if resume_step else None
+            str(workdir), purge_step=resume_step + 1
         )
 
     def scalars(self, step: int, figures: dict[str, float]) -> None:

@@ -108,6 +108,12 @@ def test_the_log_determinant_is_not_read_where_the_density_has_no_constant(tmp_p
     assert not any(monitor.update(i, READINGS["prior_collapsed"][i]) for i in range(3))
 
 
+def test_a_line_that_is_being_written_is_not_read_yet(tmp_path):
+    whole = {"step": 1, "problem": "chains_far", "message": "far"}
+    (tmp_path / health.FILE).write_text(json.dumps(whole) + '\n{"step": 2, "pro')
+    assert health.read(tmp_path) == [whole]
+
+
 def test_a_resumed_run_has_warned_already(tmp_path):
     """Warnings from `metrics.jsonl` are written to `health.jsonl` again, but not printed again."""
     figures = {"train/norm_z": 1e3}

@@ -4,7 +4,9 @@ import json
 
 import jax
 import pytest
+from absl.testing import flagsaver
 
+from lfbm_jax import main
 from lfbm_jax.runs import cli
 from tests.builders import ROOT
 
@@ -168,3 +170,19 @@ def test_full_memory_is_one_line(message, capsys):
     assert ended.value.code == cli.USAGE_ERROR
     err = capsys.readouterr().err
     assert err.startswith("error: out of memory") and message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    (
+        (["--step=3"], "--step=3: --mode=train does not read it; leave it out, or use"
+                       " --mode=evaluate or sample"),
+        (["--mode=evaluate", "--profile=2"], "--profile=2: --mode=evaluate does not read it"),
+        (["--mode=prepare", "--num=5"], "--num=5: --mode=prepare does not read it"),
+    ),
+)  # fmt: skip
+def test_a_flag_of_another_mode_is_refused(words, message, tmp_path, capsys):
+    with flagsaver.flagsaver(), pytest.raises(SystemExit):
+        main.run(["main", "--config=configs/digits.py:smoke", f"--workdir={tmp_path}/a", *words])
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()

@@ -40,6 +40,7 @@ def make_run(folder, variants="smoke", ema_decay=0.0, fitted=True):
     config.train.ema_decay = ema_decay
     config.data.update({"dir": "/home/me/images", "cache_dir": "/home/me/cache"})
     config.metrics.inception_weights = "/home/me/weights.pth"
+    config.task.inpaint.mask = "png:/home/me/masks/half.png"
     model = build.model(config.lock())
     workdir.claim(folder, config)
     state = learning.first_state(config, made_up(model.init, seed=1))
@@ -134,7 +135,8 @@ def test_no_path_of_the_machine_is_shared(run, shared):
     for file in shared.iterdir():
         assert b"/home/me" not in file.read_bytes()
     ours, theirs = (workdir.flat(workdir.read_config(folder)) for folder in (run, shared))
-    assert {key for key in ours if ours[key] != theirs[key]} <= set(export.PATHS)
+    assert {key for key in ours if ours[key] != theirs[key]} <= {*export.PATHS, "task.inpaint.mask"}
+    assert theirs["task.inpaint.mask"] == "png:half.png"
 
 
 def test_the_card_is_of_the_exported_parameters(run, shared):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -194,6 +195,18 @@ def test_lines_that_a_resumed_run_writes_again_are_kept(tmp_path):
     before = cut.read_bytes()
     writers.MetricsWriter(tmp_path, 2).close()
     assert (path.read_text(), cut.read_bytes()) == (lines[0], before)
+
+
+@pytest.mark.parametrize("resumed_at", (0, 2))
+def test_tensorboard_discards_what_is_written_again(resumed_at, tmp_path, monkeypatch):
+    """A run that died before its first checkpoint begins again at 0, over points of its own."""
+    asked = []
+    monkeypatch.setattr(
+        writers.tensorboardX, "SummaryWriter",
+        lambda folder, purge_step: asked.append(purge_step) or types.SimpleNamespace(close=int),
+    )  # fmt: skip
+    writers.MetricsWriter(tmp_path, resumed_at).close()
+    assert asked == [resumed_at + 1]
 
 
 def test_an_input_output_error_stops_training_and_changes_nothing(uninterrupted, tmp_path):
