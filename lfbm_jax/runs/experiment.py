@@ -20,14 +20,21 @@ from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.images.cache import Cache
 from lfbm_jax.reports import report
-from lfbm_jax.runs import build, crash, evaluate, learned_from, logs, restore, train, workdir
-from lfbm_jax.runs.recorded import FIGURES, minutes_per_epoch
+from lfbm_jax.runs import (
+    build,
+    crash,
+    evaluate,
+    learned_from,
+    logs,
+    recorded,
+    restore,
+    train,
+    workdir,
+)  # fmt: skip
 from lfbm_jax.trained.api import TrainedModel
 
 REPEATS = 5  # calls that are timed
 _NETWORKS = ("prior", "generator", "inference")
-# Names of figures in the files of earlier versions -> their names now.
-_FORMER_NAMES = {"time/minutes_an_epoch": "time/minutes_per_epoch"}
 
 
 def run(
@@ -90,15 +97,10 @@ def figures(
     Raises:
         UserError: `figures.json` is damaged.
     """
-    path = folder / FIGURES
-    try:
-        done = json.loads(path.read_text(encoding="utf-8"))
-        own = done["config"]
-        found = {_FORMER_NAMES.get(k, k): value for k, value in done["figures"].items()}
-    except FileNotFoundError:
+    done = recorded.finished(folder)
+    if done is None:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): move it away and run again") from error
+    own, found = done
     return found if workdir.upgraded(own, folder) == workdir.plain(config) else None
 
 
@@ -177,7 +179,7 @@ def add_costs(
             "time/milliseconds_to_infer": _milliseconds(
                 lambda: trained.infer(images, 0, batch, training_settings=True)
             ),
-            "time/minutes_per_epoch": minutes_per_epoch(folder, batch),
+            "time/minutes_per_epoch": recorded.minutes_per_epoch(folder, batch),
         }
         _write(found, config, folder)
     return found
@@ -199,7 +201,7 @@ def _write(
 ) -> None:
     """Writes `figures.json`, which appears complete or not at all."""
     content = {"config": workdir.plain(config), "figures": found}
-    atomic.write_text(folder / FIGURES, json.dumps(content, default=float) + "\n")
+    atomic.write_text(folder / recorded.FIGURES, json.dumps(content, default=float) + "\n")
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:

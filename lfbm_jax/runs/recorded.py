@@ -79,6 +79,22 @@ def read_run(folder: pathlib.Path) -> Run:
     return Run(folder, read_config(folder), reports)
 
 
+def finished(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, float | None]] | None:
+    """The config and the figures that a finished run wrote; None if it has not finished.
+
+    Raises:
+        UserError: `figures.json` is damaged.
+    """
+    path = folder / FIGURES
+    try:
+        done = json.loads(path.read_text(encoding="utf-8"))
+        return dict(done["config"]), dict(done["figures"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): move it away and run again") from error
+
+
 def minutes_per_epoch(folder: pathlib.Path, batch_size: int) -> float | None:
     """Minutes per epoch of training, from the median of the logged rates; None if none was logged.
 
@@ -104,10 +120,9 @@ def with_times(run: Run) -> Run:
     settings = report.get("measured_with", {}).get("task", run.config["task"])
     synthesised = settings["generate"]["batch_size"]
     milliseconds = report.get("figures", {}).get("time/milliseconds_per_batch")
-    path = run.folder / FIGURES
-    if milliseconds is None and path.exists():
-        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-        milliseconds = figures.get("time/milliseconds_to_sample")
+    done = finished(run.folder)
+    if milliseconds is None and done is not None:
+        milliseconds = done[1].get("time/milliseconds_to_sample")
         synthesised = batch
     minutes = minutes_per_epoch(run.folder, batch)
     timed = [report] if report else run.reports.values()

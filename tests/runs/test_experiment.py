@@ -87,13 +87,6 @@ def test_figures_of_an_earlier_version_count_where_only_newer_settings_are_missi
             experiment.figures(config, tmp_path)
 
 
-def test_figures_of_an_earlier_version_have_their_new_names(run, tmp_path):
-    config, _ = run
-    done = {"config": workdir.plain(config), "figures": {"time/minutes_an_epoch": 2.0}}
-    (tmp_path / recorded.FIGURES).write_text(json.dumps(done))
-    assert experiment.figures(config, tmp_path) == {"time/minutes_per_epoch": 2.0}
-
-
 def test_costs_are_added_to_the_figures(run):
     config, folder = run
     before = experiment.figures(config, folder)
