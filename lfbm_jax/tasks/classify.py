@@ -51,12 +51,13 @@ def run(
     The classifier (see `metrics.classifier`) is trained for `task.classify.num_epochs` epochs, once
     per data set.
     """
-    settings = config.task.classify
+    settings, held_out = config.task.classify, data.held_out
+    assert held_out is not None, "check_data refuses this"
     judge = classifier.of_training_images(data, settings.num_epochs)
     samples = _samples(trained, config)
-    compared = min(len(samples), len(data.held_out.images))
+    compared = min(len(samples), len(held_out.images))
     writer.describe(
-        split=data.held_out.name,
+        split=held_out.name,
         classifier=f"convolutional, {settings.num_epochs} epochs, {judge.file}",
         frechet_num_images=compared,
         frechet_num_training_images=len(data.train.images),
@@ -64,8 +65,8 @@ def run(
     )
     return (
         {"num_images": len(samples)}
-        | _recognition(judge, data.held_out, _classes(data.train), samples)
-        | _distances(judge, data.train, data.held_out, samples[:compared])
+        | _recognition(judge, held_out, _classes(data.train), samples)
+        | _distances(judge, data.train, held_out, samples[:compared])
     )
 
 

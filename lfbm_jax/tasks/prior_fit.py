@@ -76,10 +76,12 @@ def run(
     Raises:
         UserError: there are too few training images for a covariance.
     """
+    held_out = data.held_out
+    assert held_out is not None, "check_data refuses this"
     train = _inferred(trained, data.train, config, config.seed)
-    test = _inferred(trained, data.held_out, config, config.seed + 1)
+    test = _inferred(trained, held_out, config, config.seed + 1)
     _check_enough(*train.shape)
-    writer.describe(split=data.held_out.name, inference=dict(config.inference))
+    writer.describe(split=held_out.name, inference=dict(config.inference))
     sampled = _sampled(trained, len(test), config)
     normal = np.random.default_rng(config.seed).standard_normal(test.shape)
     figures = {
