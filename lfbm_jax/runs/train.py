@@ -59,7 +59,7 @@ def train(
     trained = TrainedModel(config, model, state.parameters, step, state.average)
     if step >= num_steps:
         terminal.note(f"already trained: checkpoint of step {step} in {workdir}")
-        return trained
+        return _fitted(trained, state, data, checkpoints)
     if step:
         state = _unfitted(state, model)
         trained = trained.with_parameters(state.parameters, step, state.average)
@@ -74,6 +74,23 @@ def train(
     ):
         run = _Run(trained, state, data, batches, num_steps, checkpoints, writer, workdir)
         return run.to_the_end(trace)
+
+
+def _fitted(
+    trained: TrainedModel, state: learning.TrainState, data: Cache, checkpoints: Checkpoints
+) -> TrainedModel:
+    """The model with a fitted prior, which its checkpoint lacks if the run was to be longer."""
+    if trained.prior_is_fitted:
+        return trained
+    trained = fitting.fit(trained, data)
+    average = trained.averaged
+    checkpoints.set_aside_after(int(state.step) - 1)  # A checkpoint is never overwritten.
+    checkpoints.save(
+        state._replace(
+            parameters=trained.parameters, average=average.parameters if average else None
+        )
+    )
+    return trained
 
 
 def _unfitted(state: learning.TrainState, model: Model) -> learning.TrainState:

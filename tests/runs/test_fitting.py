@@ -1,6 +1,7 @@
 """Whole runs of models whose prior is fitted after training, or whose inference is tuned."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from lfbm_jax import data, learning
 from lfbm_jax.errors import UserError
-from lfbm_jax.runs import build, fitting, train
+from lfbm_jax.runs import build, fitting, restore, train
 from lfbm_jax.runs.workdir import read_config
 from lfbm_jax.trained.api import TrainedModel
 from tests import trial
@@ -80,6 +81,21 @@ def test_a_longer_run_learns_on_with_the_prior_of_before_the_fit(halfway):
     for parameters in (going_on.parameters, going_on.average):
         assert not trained.model.prior.is_fitted(parameters.alpha)
     assert train._unfitted(state._replace(average=None), trained.model).average is None
+
+
+def test_a_run_that_is_made_shorter_keeps_the_prior_that_it_fits(tmp_path):
+    """The checkpoint that it ends at was written on the way to more steps."""
+    config = experiment("digits", "abp_then_flow,smoke")
+    config.data.cache_dir = str(tmp_path / "cache")
+    config.train.update({"num_steps": 2, "checkpoint_every": 1})
+    run = tmp_path / "run"
+    trial.train_as(config, run)
+    shutil.rmtree(run / "checkpoints" / "2")
+    config.train.num_steps = 1
+    trained = trial.train_as(config, run)
+    assert trained.step == 1 and trained.prior_is_fitted
+    loaded = restore.trained(config, trained.model, run)
+    jax.tree.map(np.testing.assert_array_equal, loaded.parameters, trained.parameters)
 
 
 def test_every_epoch_draws_z_of_every_image_anew(halfway):
