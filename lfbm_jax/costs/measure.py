@@ -102,8 +102,8 @@ class Step:
 
             return jnp.mean(jax.vmap(one_example)(z, index))
 
-        def generator_loss(beta, x, z):
-            prepared = parameters._replace(beta=built.generator.prepare(beta))
+        def generator_loss(beta, parameters, x, z):
+            prepared = built.prepare(parameters._replace(beta=beta))
             log_prob = functools.partial(built.log_p_x_given_z, prepared)
             return -jnp.mean(jax.vmap(log_prob)(x, z))
 
@@ -122,7 +122,7 @@ class Step:
             found["prior_update_seconds"] = _seconds(update, parameters.alpha, z, index)
         if "generator_update" in names:
             update = jax.grad(generator_loss)
-            found["generator_update_seconds"] = _seconds(update, parameters.beta, x, z)
+            found["generator_update_seconds"] = _seconds(update, parameters.beta, parameters, x, z)
         if "synthesis" in names:
             found["synthesis_milliseconds"] = 1000 * _seconds(draw, parameters, index)
         return found
