@@ -75,6 +75,12 @@ def model(config: ml_collections.ConfigDict) -> Model:
             "data.horizontal_flip=True: a persistent chain belongs to an image, not to its mirror"
             " image; set it to False"
         )
+    if built.inference.keeps_chains and prior.fitted_afterwards:
+        raise UserError(
+            f"inference.name={config.inference.name!r}: prior.name={config.prior.name!r} is fitted"
+            " after training to z of new chains, which persistent ones have left behind; use"
+            " inference=langevin or another prior"
+        )
     return built
 
 

@@ -225,6 +225,13 @@ def test_evaluation_by_a_method_that_nothing_teaches_is_refused(section):
     build.model(config)
 
 
+def test_persistent_chains_do_not_go_with_a_prior_that_is_fitted_to_new_ones():
+    build.model(experiment("digits", "abp_then_flow"))
+    said = r"^inference\.name='persistent': prior\.name='fitted_glow' is fitted after training"
+    with pytest.raises(UserError, match=said):
+        build.model(experiment("digits", "abp_then_flow,persistent"))
+
+
 def test_every_config_has_every_key_of_the_base():
     for name in CONFIGS:
         assert keys_of(experiment(name)) == keys_of(configuration.base()), name
