@@ -20,6 +20,7 @@ class Purpose(enum.IntEnum):
     SAMPLE = 4
     EVALUATION = 5
     CHAINS = 6
+    FIT = 7
 
 
 def key_for(seed: int, purpose: Purpose, *coordinates: jax.Array | np.ndarray | int) -> jax.Array:

@@ -260,6 +260,7 @@ def test_objective(name, masked):
     image, other = jnp.asarray(random.uniform(-1, 1, (2, 8, 8, 1)), jnp.float32)
     mask = jnp.ones((8, 8, 1)).at[:3].set(0) if masked else None
     found = losses(parameters, image, mask)
+    assert any(z is not None for *_, z in found) == model.objective.infers
     for value, metrics, z in found:
         assert value.shape == () and (z is None or z.shape == (5,))
         assert all(metric.shape == () for metric in metrics.values())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lfbm_jax.keys import Purpose, key_for
+from lfbm_jax.priors import fitted_glow, second_stage
 
 
 def data(key):
@@ -18,6 +19,20 @@ def test_no_two_uses_share_a_key():
     coordinates += [(1, 2, 0), (1, 2, 1)]
     uses = list(itertools.product((0, 1), Purpose, coordinates))
     assert len({data(key_for(seed, purpose, *where)) for seed, purpose, where in uses}) == len(uses)
+
+
+@pytest.mark.parametrize("module", (fitted_glow, second_stage))
+def test_a_prior_fitted_afterwards_draws_from_keys_of_its_own(module, monkeypatch):
+    """Splitting the seed's key itself would give those of the first purposes."""
+    keys = []
+
+    def remember(loss, parameters, draw, *, key, **settings):
+        keys.append(key)
+        return parameters
+
+    monkeypatch.setattr(module, "fit_by_adam", remember)
+    module.Prior(2, hidden_width=2).fit({"fitted": np.zeros(())}, lambda epoch: None, seed=3)
+    assert data(keys[0]) not in {data(key_for(3, purpose)) for purpose in Purpose}
 
 
 def test_coordinates_may_be_traced():
@@ -39,6 +54,7 @@ def test_frozen_values(x64):
         "SAMPLE": 4,
         "EVALUATION": 5,
         "CHAINS": 6,
+        "FIT": 7,
     }
     with jax.enable_x64(x64):
         assert data(key_for(0, Purpose.INFERENCE, 1, 2)) == (3127791325, 625995221)

@@ -14,7 +14,8 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
 
     Operations count 2 per multiply-add in matrix products and convolutions of the generator and of
     an inference network. The rest (prior, activations, normalisation, optimiser) is left out, and
-    so is what an objective computes beyond values and gradients (RAE's gradient penalty, a critic).
+    so is what an objective computes beyond values and gradients (RAE's gradient penalty, a critic
+    and the samples that it sees).
 
     A Langevin step costs a forward pass of the generator and as much again for the gradient with
     respect to z. (Of a `sampler`, this counts one gradient per kept step, and neither warm-up nor
@@ -22,7 +23,8 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     two more for its gradients, and so does the update of an inference network. If prior and
     inference are updated several times per update of the generator, each update needs its own
     inference. With an inference network, each update but the first also needs the generator's value
-    and its gradient with respect to z.
+    and its gradient with respect to z. An objective that infers no z in training (MEG) runs no
+    inference.
     """
     shapes = _shapes(model)
     batch = config.train.batch_size
@@ -36,7 +38,8 @@ def describe(config: ml_collections.ConfigDict, model: Model) -> dict[str, Any]:
     forward = model.generator.flops()
     repeats = config.train.prior_inference_updates
     network = model.inference.flops()
-    chain_passes = 2 * config.inference.get("num_steps", 0)
+    num_steps = config.inference.get("num_steps", 0) if model.objective.infers else 0
+    chain_passes = 2 * num_steps
     extra_passes = 2 * (repeats - 1) if network else 0
     per_step = {
         "inference": batch * repeats * (chain_passes * forward + network),

@@ -73,13 +73,19 @@ class Step:
     def parts(self, names: Collection[str] = PARTS) -> dict[str, float]:
         """Measures seconds of inference and of both updates, and milliseconds to draw a batch.
 
+        All of it is measured on one device, with its share of the batch: other devices would work
+        at the same time. Inference and updates take a microbatch; its time counts once for each
+        microbatch of the share. The updates are those of the objective `variational`.
+
         Args:
             names: the parts to measure, from PARTS.
         """
         config, built = self._config, self._model
         parameters = jax.device_put(jax.device_get(self._state.parameters), jax.devices()[0])
-        x = to_unit_range(self._batch.image[:, 0].reshape(-1, *self._batch.image.shape[3:]))
-        index = self._batch.index.reshape(-1)
+        share = self._batch.index[0, 0]
+        microbatches = -(-len(share) // (config.train.microbatch_size or len(share)))
+        index = share[: -(-len(share) // microbatches)]
+        x = to_unit_range(self._batch.image[0, 0, : len(index)])
 
         def infer(parameters, x, index):
             prepared = built.prepare(parameters)
@@ -102,8 +108,8 @@ class Step:
 
             return jnp.mean(jax.vmap(one_example)(z, index))
 
-        def generator_loss(beta, x, z):
-            prepared = parameters._replace(beta=built.generator.prepare(beta))
+        def generator_loss(beta, parameters, x, z):
+            prepared = built.prepare(parameters._replace(beta=beta))
             log_prob = functools.partial(built.log_p_x_given_z, prepared)
             return -jnp.mean(jax.vmap(log_prob)(x, z))
 
@@ -114,17 +120,19 @@ class Step:
 
         found = {}
         if "inference" in names:
-            found["inference_seconds"] = _seconds(infer, parameters, x, index)
+            found["inference_seconds"] = microbatches * _seconds(infer, parameters, x, index)
         if {"prior_update", "generator_update"} & set(names):
             z = jax.jit(infer)(parameters, x, index)
         if "prior_update" in names:
             update = jax.grad(prior_loss)
-            found["prior_update_seconds"] = _seconds(update, parameters.alpha, z, index)
+            seconds = _seconds(update, parameters.alpha, z, index)
+            found["prior_update_seconds"] = microbatches * seconds
         if "generator_update" in names:
             update = jax.grad(generator_loss)
-            found["generator_update_seconds"] = _seconds(update, parameters.beta, x, z)
+            seconds = _seconds(update, parameters.beta, parameters, x, z)
+            found["generator_update_seconds"] = microbatches * seconds
         if "synthesis" in names:
-            found["synthesis_milliseconds"] = 1000 * _seconds(draw, parameters, index)
+            found["synthesis_milliseconds"] = 1000 * _seconds(draw, parameters, share)
         return found
 
     def flops(self) -> int:

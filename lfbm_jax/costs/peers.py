@@ -1,7 +1,9 @@
 """What a benchmark compares with: the PyTorch peer, `deterministic` switched, another checkout."""
 
+import functools
 import importlib.util
 import json
+import operator
 import os
 import pathlib
 import sys
@@ -15,6 +17,22 @@ from lfbm_jax.errors import UserError
 
 PEER = pathlib.Path(__file__).parents[2] / "tests" / "peers" / "pytorch_lfbm.py"
 PYTORCH, PYTORCH_COMPILE, DETERMINISTIC = "pytorch", "pytorch-compile", "deterministic"
+
+# What the step of the PyTorch peer does, by the settings that would have it do otherwise. The
+# names of parts come first, since their settings exist only with them.
+PYTORCH_HAS = {
+    "prior.name": "glow",
+    "generator.name": "convnet",
+    "inference.name": "langevin",
+    "objective.name": "variational",
+    "generator.spectral_norm": False,
+    "inference.noise": True,
+    "model.learned_sigma": False,
+    "optimizer.generator.clip_norm": 0.0,
+    "optimizer.prior.clip_norm": 0.0,
+    "train.ema_decay": 0.0,
+    "train.prior_inference_updates": 1,
+}
 
 
 def check(name: str, config: ml_collections.ConfigDict) -> None:
@@ -58,12 +76,16 @@ def pytorch_spec(
     """The settings of a config that the PyTorch peer needs.
 
     Raises:
-        UserError: the peer lacks the config's prior, generator or inference.
+        UserError: the config's step does something that the peer lacks.
     """
-    for section, known in (("prior", "glow"), ("generator", "convnet"), ("inference", "langevin")):
-        name = config[section].name
-        if name != known:
-            raise UserError(f"--peer: the PyTorch peer has only {section} {known!r}, not {name!r}")
+    for field, known in PYTORCH_HAS.items():
+        section, _, key = field.rpartition(".")
+        value = functools.reduce(operator.getitem, section.split("."), config)[key]
+        if value != known:
+            raise UserError(
+                f"{field}={value!r}: the PyTorch peer has only {known!r}; set it to that, or leave"
+                " out that --peer"
+            )
     side = config.data.image_size
     return {
         "latent_dim": config.model.latent_dim,

@@ -1,5 +1,7 @@
 """Learning-rate schedules, chosen in the config, as functions of the iteration."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -29,9 +31,7 @@ def learning_rate(settings: ml_collections.ConfigDict, steps_per_epoch: int) -> 
     if settings.schedule == "cosine":
         schedule = optax.cosine_decay_schedule(base, settings.decay_steps)
     elif settings.schedule == "per_epoch":
-        schedule = optax.exponential_decay(
-            base, steps_per_epoch, settings.decay_per_epoch, staircase=True
-        )
+        schedule = functools.partial(_per_epoch, settings, steps_per_epoch)
     else:
         schedule = optax.constant_schedule(base)
     ramp = optax.constant_schedule(1.0)
@@ -44,6 +44,18 @@ def learning_rate(settings: ml_collections.ConfigDict, steps_per_epoch: int) -> 
         return ramp(step) * schedule(step)
 
     return rate
+
+
+def _per_epoch(
+    settings: ml_collections.ConfigDict, steps_per_epoch: int, step: jax.Array
+) -> jax.Array:
+    """The learning rate decayed after every epoch.
+
+    Epochs are counted with whole numbers. Optax's schedule rounds step / steps_per_epoch down, and
+    in compiled float32 arithmetic that quotient may be just below a whole number.
+    """
+    epoch = step.astype(int) // steps_per_epoch
+    return settings.learning_rate * settings.decay_per_epoch ** epoch.astype(step.dtype)
 
 
 def check(section: str, settings: ml_collections.ConfigDict) -> None:

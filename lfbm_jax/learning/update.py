@@ -157,7 +157,8 @@ def _gradients(
     """Gradients and metrics of the weighted mean loss over the examples of all devices.
 
     A device splits its share into microbatches and sums their gradients with respect to the
-    prepared parameters. The sum is propagated through `prepare` once at the end.
+    prepared parameters, in float32 at least. The sum is propagated through `prepare` once at the
+    end.
 
     Returns:
         The gradients of the groups that the update changes, by name; metrics; and z of this
@@ -198,7 +199,10 @@ def _gradients(
     microbatches = _microbatches(examples, config.train.microbatch_size)
     first = jax.tree.map(lambda array: array[0], microbatches)
     gradients, (metrics, _) = _zeros_like_result(of_microbatch, prepared, first, total_weight)
+    # A sum in bfloat16 stops growing once its terms are below half of its last digit.
+    gradients = jax.tree.map(_at_least_float32, gradients)
     (gradients, metrics), z = jax.lax.scan(add_microbatch, (gradients, metrics), microbatches)
+    gradients = jax.tree.map(lambda g, like: g.astype(like.dtype), gradients, prepared)
     (gradients,) = through_prepare(gradients)
     gradients = {name: gradients.groups()[name] for name in update.changes}
     gradients, metrics = jax.lax.psum((gradients, metrics), sharding.AXIS)
@@ -231,6 +235,10 @@ def _zeros_like_result(function: Callable, *args) -> Any:
     """Zeros with the structure, shapes and types of function(*args)."""
     result = jax.eval_shape(function, *args)
     return jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), result)
+
+
+def _at_least_float32(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _microbatches(batch: Example, size: int) -> Example:

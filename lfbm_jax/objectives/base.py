@@ -72,9 +72,11 @@ class Objective(Part, abc.ABC):
     settings in `optimizer.objective`.
 
     Attributes:
+        infers: whether training infers z from images, which `describe` then counts.
         score_name: what `score` returns, in words for a report; "" if there is no such score.
     """
 
+    infers: ClassVar[bool] = True
     score_name: ClassVar[str] = ""
 
     def check(self, model: Model) -> None:

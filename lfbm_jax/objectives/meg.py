@@ -55,6 +55,7 @@ class Objective(base.Objective):
     gradient_weight: float = 0.128
     energy_updates: int = 5
 
+    infers = False
     score_name = "-E(x)"
 
     def __post_init__(self):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfbm_jax.errors import check_at_least_one, check_positive
+from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers.fit_by_adam import fit_by_adam
 from lfbm_jax.priors import base, glow
 
@@ -76,7 +77,7 @@ class Prior(base.Prior):
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
         """Trains the flow from scratch by maximum likelihood, on a new draw of z in every epoch."""
         flow = self._flow()
-        start_key, unused_key = jax.random.split(jax.random.key(seed))
+        start_key, unused_key = jax.random.split(key_for(seed, Purpose.FIT))
         parameters = fit_by_adam(
             lambda parameters, _, z: -flow.log_prob(flow.prepare(parameters), z),
             flow.init(start_key),

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lfbm_jax.errors import check_at_least_one, check_positive
+from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers.fit_by_adam import fit_by_adam
 from lfbm_jax.priors import base
 
@@ -68,7 +69,7 @@ class Prior(base.Prior):
 
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
         """Trains the second stage from scratch, on a new draw of z in every epoch."""
-        encoder_key, decoder_key, noise_key = jax.random.split(jax.random.key(seed), 3)
+        encoder_key, decoder_key, noise_key = jax.random.split(key_for(seed, Purpose.FIT), 3)
         parameters = self._init_decoder(decoder_key)
         parameters["encoder"] = self._encoder().init(encoder_key, jnp.zeros(self.latent_dim))
         parameters = fit_by_adam(

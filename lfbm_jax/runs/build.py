@@ -57,7 +57,6 @@ def model(config: ml_collections.ConfigDict) -> Model:
         learned_sigma=config.model.learned_sigma,
     )
     built.objective.check(built)
-    _check_evaluation(built)
     for section in ("inference", "eval_inference", "masked_inference"):
         if vars(built)[section].needs_potential and not prior.has_potential:
             raise UserError(
@@ -70,10 +69,17 @@ def model(config: ml_collections.ConfigDict) -> Model:
             f"masked_inference.name={config.masked_inference.name!r}: cannot infer from part of an"
             " image; use langevin"
         )
+    _check_evaluation(config, built)
     if built.inference.keeps_chains and config.data.horizontal_flip:
         raise UserError(
             "data.horizontal_flip=True: a persistent chain belongs to an image, not to its mirror"
             " image; set it to False"
+        )
+    if built.inference.keeps_chains and prior.fitted_afterwards:
+        raise UserError(
+            f"inference.name={config.inference.name!r}: prior.name={config.prior.name!r} is fitted"
+            " after training to z of new chains, which persistent ones have left behind; use"
+            " inference=langevin or another prior"
         )
     return built
 
@@ -134,14 +140,14 @@ def task(name: str) -> Task:
     return of_module(vars(find("tasks", name, "tasks")))
 
 
-def _check_evaluation(built: Model) -> None:
-    """Raises UserError if the network used in evaluation cannot use the trained parameters."""
-    trained, used = (
-        jax.eval_shape(inference.init, jax.random.key(0))
-        for inference in (built.inference, built.eval_inference)
-    )
-    if jax.tree.leaves(used) and used != trained:
-        raise UserError(
-            "eval_inference: its network differs from the one that inference trains; give both the"
-            " same name and layers, or evaluate with eval_inference=langevin"
-        )
+def _check_evaluation(config: ml_collections.ConfigDict, built: Model) -> None:
+    """Raises UserError if a method used in evaluation cannot use the trained parameters."""
+    trained = jax.eval_shape(built.inference.init, jax.random.key(0))
+    for section in ("eval_inference", "masked_inference"):
+        used = jax.eval_shape(vars(built)[section].init, jax.random.key(0))
+        if jax.tree.leaves(used) and used != trained:
+            raise UserError(
+                f"{section}.name={config[section].name!r}: its parameters differ from those that"
+                f" inference.name={config.inference.name!r} trains; give both the same name and"
+                f" layers, or evaluate with {section}=langevin"
+            )

@@ -8,6 +8,7 @@ import numpy as np
 from lfbm_jax.files import terminal
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Parameters
 from lfbm_jax.trained.api import TrainedModel
 
@@ -43,16 +44,32 @@ def inferred(trained: TrainedModel, data: Cache, epoch: int) -> np.ndarray:
     config = trained.config
     rows = np.arange(len(data.train.images))
     chunks = [rows[begin : begin + CHUNK] for begin in range(0, len(rows), CHUNK)]
-    return np.concatenate(
-        [
-            trained.infer(
-                data.train.images[chunk],
-                config.seed,
-                training_settings=True,
-                masks=masks.of_training_images(config, chunk),
-                # Every chunk of every epoch gets its own noise.
-                chain=epoch * len(chunks) + number,
-            ).z
-            for number, chunk in enumerate(chunks)
-        ]
-    )
+    z = []
+    for number, chunk in enumerate(chunks):
+        images, visible = _as_in_training(trained, data, epoch, chunk)
+        # Every chunk of every epoch gets its own noise.
+        chain = epoch * len(chunks) + number
+        found = trained.infer(
+            images, config.seed, training_settings=True, masks=visible, chain=chain
+        )
+        z.append(found.z)
+    return np.concatenate(z)
+
+
+def _as_in_training(
+    trained: TrainedModel, data: Cache, epoch: int, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Training images and their masks, a random half of them mirrored if training does so.
+
+    Flips are those of the training step that would follow the last one, later by `epoch` steps.
+    """
+    config = trained.config
+    images, visible = data.train.images[rows], masks.of_training_images(config, rows)
+    if not config.data.horizontal_flip:
+        return images, visible
+
+    def one(row):
+        return jax.random.bernoulli(key_for(config.seed, Purpose.FLIP, trained.step + epoch, row))
+
+    kept = np.asarray(jax.vmap(one)(rows))[:, None, None, None]
+    return jax.tree.map(lambda a: np.where(kept, a, a[:, :, ::-1]), (images, visible))

@@ -5,7 +5,8 @@ The distribution q_K(z|x) of a Langevin chain's z after K steps is compared with
     KL(q_K(z|x) | p(z|x)) = log p(x) + E_q[log q_K(z|x)] - E_q[log p(x, z)]    in nats.
 
 log p(x) is estimated by annealed importance sampling. The expected log q_K is bounded from both
-sides (see `metrics.chain_density`), and so is the gap.
+sides (see `metrics.chain_density`), and so is the gap. If the prior is fitted after training, chain
+and posterior are those of the model with its fitted prior, not those of training.
 """
 
 from collections.abc import Callable

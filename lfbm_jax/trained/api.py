@@ -146,7 +146,9 @@ class TrainedModel:
             x: the images, [N, H, W, C].
             seed: seeds the chains, together with the number of the image.
             batch_size: the number of images per compiled call.
-            training_settings: whether to infer as in training instead of as in evaluation.
+            training_settings: whether to infer as in training instead of as in evaluation. A prior
+                that is fitted after training is then N(0, I) for the chains, as it was in training;
+                log_p_z is that of the fitted prior.
             masks: 1 where a pixel is visible, 0 where it is hidden, [N, H, W, 1]; None if all are
                 visible. Hidden pixels are ignored and do not count in log_p_x_given_z. With masks,
                 evaluation infers by `masked_inference`.

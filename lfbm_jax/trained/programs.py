@@ -90,7 +90,9 @@ class Programs:
 
     @functools.cached_property
     def infer_as_in_training(self) -> Any:
-        return self._inference(self._model.inference)
+        """Infers under the prior with which the generator learned, even if it is fitted by now."""
+        model = self._model
+        return self._inference(model.inference, undo_the_fit=model.prior.fitted_afterwards)
 
     @functools.cached_property
     def infer_masked(self) -> Any:
@@ -131,7 +133,11 @@ class Programs:
 
         return self.on_devices(interpolate)
 
-    def _inference(self, inference: Any) -> Any:
+    def _inference(self, inference: Any, undo_the_fit: bool = False) -> Any:
+        """Infers z, under the prior of before its fit or under the model's own.
+
+        log_p_z is the model's own in either case.
+        """
         model = self._model
 
         def infer(seed, chain, parameters, example):
@@ -139,8 +145,12 @@ class Programs:
             x = occlude(to_unit_range(example.image), example.mask)
             example = example._replace(image=x)
             log_joint = model.log_joint(prepared, x, example.mask)
+            climbed = log_joint
+            if undo_the_fit:
+                alpha = model.prior.prepare(model.prior.unfitted(parameters.alpha))
+                climbed = model.log_joint(prepared._replace(alpha=alpha), x, example.mask)
             key = key_for(seed, Purpose.EVALUATION, example.index, chain)
-            posterior = inference.infer(prepared.phi, key, example, log_joint)
+            posterior = inference.infer(prepared.phi, key, example, climbed)
             log_p_z, log_p_x_given_z = log_joint(posterior.z)
             reconstruction = model.decode(prepared, posterior.z)
             return Inferred(

@@ -53,6 +53,12 @@ def test_operations_of_a_training_step(name, products, steps, tera):
     assert sum(parts.values()) == found["flops_per_training_step"]
 
 
+def test_an_objective_without_inference_runs_no_chain():
+    found = described("svhn", "meg")["flops_per_training_step_of"]
+    assert found["inference"] == found["inference_update"] == 0
+    assert found["generator_update"] == 100 * 3 * 2 * sum(SVHN)
+
+
 def test_shapes_account_for_every_parameter_and_it_is_json():
     found = json.loads(json.dumps(described("svhn")))
     assert found["latent_dim"] == 100 and found["objective"]["name"] == "variational"

@@ -22,5 +22,25 @@ def test_peers_that_cannot_be_measured_are_named(tmp_path, monkeypatch):
         peers.check("pytorch", config)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     peers.check("pytorch", config)
-    with pytest.raises(UserError, match="has only prior 'glow', not 'energy'"):
+    with pytest.raises(UserError, match=r"^prior\.name='energy': the PyTorch peer has only 'glow'"):
         peers.check("pytorch-compile", experiment("svhn", "lebm"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("objective.name", "meg"),
+        ("generator.spectral_norm", True),
+        ("inference.noise", False),
+        ("model.learned_sigma", True),
+        ("optimizer.prior.clip_norm", 1.0),
+        ("train.ema_decay", 0.9),
+        ("train.prior_inference_updates", 6),
+    ],
+)
+def test_a_step_that_pytorch_would_not_take_is_not_compared_with_its(field, value):
+    config = experiment("svhn")
+    peers.pytorch_spec(config, compiled=False, device="cpu")
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=f"^{field}={value!r}: the PyTorch peer has only"):
+        peers.pytorch_spec(config, compiled=False, device="cpu")

@@ -214,5 +214,5 @@ def test_a_config_without_layers_and_an_evaluation_that_does_not_fit():
     config.inference = encoder(layers=((4, 4, 2, 1),))
     assert build.model(config).eval_inference.num_steps == 3
     config.eval_inference = encoder(layers=((6, 4, 2, 1),))
-    with pytest.raises(UserError, match=r"^eval_inference: its network differs"):
+    with pytest.raises(UserError, match=r"^eval_inference.name='encoder': its parameters differ"):
         build.model(config)

@@ -392,3 +392,27 @@ def test_microbatches_change_nothing(size):
     )
     assert_close(parts[0], whole[0], rtol=1e-9)
     assert_close(parts[1], whole[1], rtol=1e-9)
+
+
+def test_many_microbatches_add_up_even_if_the_generator_computes_in_bfloat16():
+    """A sum of 1024 like gradients in bfloat16 would stop growing at 256 of them."""
+
+    class Half(LinearGenerator):
+        def prepare(self, beta):
+            return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), beta)
+
+        def apply(self, prepared, z):
+            return super().apply(prepared, z.astype(jnp.bfloat16)).astype(z.dtype)
+
+    count = 1024
+    config = make_config(**{"train.microbatch_size": 1, "data.horizontal_flip": False})
+    model = dataclasses.replace(MODEL, prior=gaussian.Prior(3), generator=Half(3, SHAPE))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    state = sharding.replicate(learning.first_state(config, zeros))
+    index, weight = np.arange(count, dtype=np.int32)[None], np.ones((1, count), np.float32)
+    black = Example(np.zeros((1, count, *SHAPE), np.uint8), index, weight)
+    step = learning.make_update(config, model, STEPS_PER_EPOCH)
+    state, _ = step(state, split(black), np.int32(1))
+    of_bias = first_gradients(jax.device_get(state.opt_state))[1]["bias"]
+    np.testing.assert_allclose(of_bias, 1 / SIGMA**2, rtol=0.01)  # g = 0 and x = -1

@@ -38,6 +38,19 @@ def test_rates_follow_their_closed_forms(schedule, warmup_steps):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_compiled_rates_decay_at_the_first_step_of_an_epoch():
+    """In compiled float32 arithmetic, some multiples of these divided by them are not whole."""
+    section = small_config().optimizer.generator
+    section.update({"learning_rate": RATE, "decay_per_epoch": 0.998})
+    for steps_per_epoch in (61, 115, 636):
+        epochs = np.arange(1, 500)
+        steps = np.stack([epochs * steps_per_epoch - 1, epochs * steps_per_epoch])
+        schedule = jax.jit(jax.vmap(schedules.learning_rate(section, steps_per_epoch)))
+        found = [schedule(row.astype(np.int32)) for row in steps]
+        expected = RATE * 0.998 ** np.stack([epochs - 1, epochs])
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_the_shortest_settings_are_allowed():
     config = small_config()
     config.optimizer.prior.update({"schedule": "cosine", "decay_steps": 1, "warmup_steps": 1})

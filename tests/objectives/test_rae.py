@@ -12,7 +12,7 @@ from lfbm_jax.inference import langevin
 from lfbm_jax.model import Example, Parameters
 from lfbm_jax.objectives import rae
 from lfbm_jax.objectives.base import Keys
-from lfbm_jax.priors import mixture
+from lfbm_jax.priors import gaussian, glow, mixture
 from tests.linear_gaussian import LinearEncoder, linear_model
 
 D, SHAPE = 3, (2, 3, 1)
@@ -99,3 +99,11 @@ def test_chains_and_noisy_encoders_are_refused():
     model = dataclasses.replace(rae_model(), inference=langevin.Inference(D))
     with pytest.raises(UserError, match=r"needs inference=encoder with inference\.noise=False"):
         model.objective.check(model)
+
+
+def test_a_prior_that_nothing_would_teach_is_refused():
+    model = rae_model()
+    for prior in (model.prior, gaussian.Prior(D)):
+        model.objective.check(dataclasses.replace(model, prior=prior))
+    with pytest.raises(UserError, match=r"objective\.name='rae': its loss teaches no prior"):
+        model.objective.check(dataclasses.replace(model, prior=glow.Prior(D)))

@@ -213,6 +213,25 @@ def test_chains_that_accept_by_log_p_z_need_the_one_whose_slope_they_follow():
             build.model(config)
 
 
+@pytest.mark.parametrize("section", ("eval_inference", "masked_inference"))
+def test_evaluation_by_a_method_that_nothing_teaches_is_refused(section):
+    """The step size of SRI is found in training by SRI alone."""
+    config = small_config()
+    config[section] = build.defaults(section, "sri")
+    said = rf"^{section}\.name='sri': its parameters differ .* inference\.name='langevin' trains"
+    with pytest.raises(UserError, match=said):
+        build.model(config)
+    config.inference = build.defaults("inference", "sri")
+    build.model(config)
+
+
+def test_persistent_chains_do_not_go_with_a_prior_that_is_fitted_to_new_ones():
+    build.model(experiment("digits", "abp_then_flow"))
+    said = r"^inference\.name='persistent': prior\.name='fitted_glow' is fitted after training"
+    with pytest.raises(UserError, match=said):
+        build.model(experiment("digits", "abp_then_flow,persistent"))
+
+
 def test_every_config_has_every_key_of_the_base():
     for name in CONFIGS:
         assert keys_of(experiment(name)) == keys_of(configuration.base()), name

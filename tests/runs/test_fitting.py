@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from lfbm_jax import data, learning
 from lfbm_jax.errors import UserError
+from lfbm_jax.images import masks
 from lfbm_jax.runs import build, fitting, restore, train
 from lfbm_jax.runs.workdir import read_config
 from lfbm_jax.trained.api import TrainedModel
@@ -103,6 +105,31 @@ def test_every_epoch_draws_z_of_every_image_anew(halfway):
     first, second = (fitting.inferred(trained, cache, epoch) for epoch in (0, 1))
     assert first.shape == second.shape == (len(cache.train.images), 8)
     assert np.any(first != second) == trained.config.inference.noise
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_fit_sees_mirrored_images_if_training_does(flip):
+    """A random half of them, another half in every epoch, and their masks with them."""
+    config = experiment("digits", "abp_then_flow,mask=random_box:4").copy_and_resolve_references()
+    config.data.horizontal_flip = flip
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    data = types.SimpleNamespace(train=types.SimpleNamespace(images=images))
+
+    def infer(x, seed, masks, **settings):
+        return types.SimpleNamespace(z=np.concatenate([x, masks], axis=-1))
+
+    trained = types.SimpleNamespace(config=config, step=3, infer=infer)
+    plain = infer(images, 0, masks.of_training_images(config, np.arange(40))).z
+    mirrored = []
+    for epoch in (0, 1):
+        found = fitting.inferred(trained, data, epoch)
+        same, other = (
+            (found == seen).all(axis=(1, 2, 3)) for seen in (plain, plain[:, :, ::-1])
+        )
+        assert (same | other).all()
+        mirrored.append(other & ~same)
+    assert [5 < np.sum(m) < 35 for m in mirrored] == [flip, flip]
+    assert np.any(mirrored[0] != mirrored[1]) == flip
 
 
 @pytest.mark.slow

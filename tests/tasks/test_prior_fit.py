@@ -1,15 +1,18 @@
 """Does the prior fit? The whole task on a model whose latents are known."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from lfbm_jax.errors import UserError
 from lfbm_jax.images.cache import Cache, Split
-from lfbm_jax.inference import base
+from lfbm_jax.inference import base, langevin
 from lfbm_jax.inference.base import Posterior
 from lfbm_jax.metrics.two_samples import squared_mmd, two_sample_accuracy
 from lfbm_jax.model import Parameters
+from lfbm_jax.priors import mixture
 from lfbm_jax.reports.report import ReportWriter
 from lfbm_jax.tasks import prior_fit
 from lfbm_jax.trained.api import TrainedModel
@@ -45,6 +48,26 @@ def test_every_image_has_its_own_chain_whichever_chunk_it_is_in():
     found = prior_fit._inferred(trained, Split(images, None), config, 4)
     assert len(np.unique(found)) == 14
     np.testing.assert_array_equal(found, trained.infer(images, 4, 3, training_settings=True).z)
+
+
+def test_chains_climb_the_density_of_training_if_the_prior_was_fitted_since():
+    """N(0, I) then, now a Gaussian far from the origin, which gives the log p(z)."""
+    config = small_config()
+    config.data.update({"image_size": 2, "channels": 1})
+    config.model.latent_dim = 2
+    chain = langevin.Inference(2, num_steps=3, step_size=0.5, noise=False)
+    model = linear_model(2, (2, 2, 1), 1.0, chain, chain)
+    beta = {"matrix": np.ones((4, 2), np.float32), "bias": np.zeros(4, np.float32)}
+    prior = mixture.Prior(2, num_components=1)
+    alpha = prior.init(jax.random.key(0))
+    alpha |= {"means": alpha["means"] + 4.0, "fitted": alpha["fitted"] + 1}
+    before = TrainedModel(config, model, Parameters({}, beta, {}), 0)
+    model = dataclasses.replace(model, prior=prior)
+    trained = TrainedModel(config, model, Parameters(alpha, beta, {}), 0)
+    images = np.zeros((3, 2, 2, 1), np.uint8)
+    found = trained.infer(images, training_settings=True)
+    np.testing.assert_allclose(found.z, before.infer(images).z, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.log_p_z, trained.log_prior(found.z), rtol=1e-5)
 
 
 def test_figures_of_the_task(tmp_path):
