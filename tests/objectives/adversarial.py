@@ -28,6 +28,8 @@ class Objective(base.Objective):
     image_shape: tuple[int, int, int]
     energy_updates: int = 2
 
+    infers = False
+
     def init(self, key: jax.Array) -> dict[str, jax.Array]:
         of_energy, of_statistic = jax.random.split(key)
         size = math.prod(self.image_shape)
