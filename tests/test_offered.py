@@ -164,11 +164,10 @@ def public_functions(module):
 def test_a_task_offers_what_its_contract_names_and_nothing_else(name):
     """A misspelt `monitor` would be one more public function, which nothing calls."""
     module = build.find("tasks", name, "tasks")
-    assert {"run"} <= public_functions(module) <= {"run", "check", "monitor"}
+    assert {"run"} <= public_functions(module) <= {"run", "check", "check_data", "monitor"}
     task = build.task(name)
     assert task.smoke.keys() <= task.settings.keys()
-    for function in ("run", "check", "monitor"):
-        expected = 4 if function == "run" else 1 if function == "check" else 3
+    for function, expected in {"run": 4, "check": 1, "check_data": 2, "monitor": 3}.items():
         assert len(inspect.signature(task._asdict()[function]).parameters) == expected
 
 
