@@ -25,7 +25,7 @@ from lfbm_jax.errors import UserError, did_you_mean
 from lfbm_jax.files import atomic
 from lfbm_jax.layers import precision
 from lfbm_jax.reports import report
-from lfbm_jax.runs import build, cli, comparable, given, workdir
+from lfbm_jax.runs import build, cli, comparable, experiment, given, workdir
 
 _PEERS = flags.DEFINE_multi_string(
     "peer",
@@ -59,7 +59,7 @@ def main(config: ml_collections.ConfigDict) -> None:
             turns.serve(step, config.precision, _PARTS.value, report.environment())
         return
     if given.WORKDIR.value:
-        workdir.claim(pathlib.Path(given.WORKDIR.value), config)
+        _claim(pathlib.Path(given.WORKDIR.value), config)
     figures = _setting(config) | benchmark.compare(
         config,
         ours=_own_command(),
@@ -79,6 +79,14 @@ def main(config: ml_collections.ConfigDict) -> None:
         numbers = {k: v for k, v in figures.items() if isinstance(v, int | float)}
         setup = {"images": "random"} | figures["environment"]
         _write({"task": "benchmark", "step": 0, "figures": numbers, "setup": setup}, path)
+
+
+def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the folder a work directory, or checks that it is one of this config."""
+    if (folder / "config.json").exists():
+        workdir.check(folder, config)
+    else:
+        experiment.claim(config, folder)
 
 
 def _setting(config: ml_collections.ConfigDict) -> dict[str, str]:

@@ -4,7 +4,24 @@ import json
 
 import pytest
 
-from lfbm_jax.runs import recorded, tables
+from lfbm_jax import benchmark
+from lfbm_jax.errors import UserError
+from lfbm_jax.runs import recorded, tables, workdir
+from tests.builders import experiment
+
+
+def test_a_run_that_is_timed_is_left_alone(tmp_path):
+    config = experiment("digits", "smoke")
+    benchmark._claim(tmp_path, config)
+    before = (tmp_path / "config.json").read_bytes()
+    longer = config.copy_and_resolve_references()
+    longer.train.num_steps = 99
+    with workdir.lock(tmp_path):  # as the training process does
+        benchmark._claim(tmp_path, longer)
+    assert (tmp_path / "config.json").read_bytes() == before
+    longer.seed = 1
+    with pytest.raises(UserError, match="seed: 0 there, 1 now"):
+        benchmark._claim(tmp_path, longer)
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from lfbm_jax.errors import UserError
 PEER = pathlib.Path(__file__).parents[2] / "tests" / "peers" / "pytorch_lfbm.py"
 PYTORCH, PYTORCH_COMPILE, DETERMINISTIC = "pytorch", "pytorch-compile", "deterministic"
 
-# What the step of the PyTorch peer does, by the settings that would have it do otherwise. The
-# names of parts come first, since their settings exist only with them.
+# Settings of which the PyTorch peer implements only this value. The names of parts come first,
+# since their settings exist only with them.
 PYTORCH_HAS = {
     "prior.name": "glow",
     "generator.name": "convnet",

@@ -44,7 +44,7 @@ class Objective(base.Objective):
                 raise UserError(f"objective.{name}_weight={weight}: must be at least 0")
 
     def check(self, model: Model) -> None:
-        """Raises a UserError unless z is an encoder's, without noise, and no prior is to learn."""
+        """Raises a UserError unless inference is a noise-free encoder and no prior has to learn."""
         if not model.inference.is_deterministic_network:
             raise UserError(
                 "objective.name='rae': needs inference=encoder with inference.noise=False;"
@@ -53,9 +53,9 @@ class Objective(base.Objective):
         learned = jax.tree.leaves(jax.eval_shape(model.prior.init, jax.random.key(0)))
         if learned and not model.prior.fitted_afterwards:
             raise UserError(
-                "objective.name='rae': its loss teaches no prior, so the parameters of this one"
-                " would stay as drawn; use prior=mixture, another that is fitted after training,"
-                " or prior=gaussian"
+                "objective.name='rae': its loss does not train the prior, so the parameters of"
+                " this one would stay as drawn; use prior=mixture, another that is fitted after"
+                " training, or prior=gaussian"
             )
 
     def loss(self, model: Model, prepared: Parameters, keys: Keys, example: Example) -> Loss:

@@ -78,8 +78,8 @@ def model(config: ml_collections.ConfigDict) -> Model:
     if built.inference.keeps_chains and prior.fitted_afterwards:
         raise UserError(
             f"inference.name={config.inference.name!r}: prior.name={config.prior.name!r} is fitted"
-            " after training to z of new chains, which persistent ones have left behind; use"
-            " inference=langevin or another prior"
+            " to z of newly started chains, which differ from the persistent ones that trained the"
+            " generator; use inference=langevin or another prior"
         )
     return built
 

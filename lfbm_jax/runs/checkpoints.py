@@ -18,7 +18,7 @@ from lfbm_jax.files import atomic
 from lfbm_jax.learning import TrainState
 
 KEEP = 3
-SET_ASIDE = "set_aside"  # folder of a work directory for checkpoints that cannot be read
+SET_ASIDE = "set_aside"  # folder of a work directory for checkpoints that it does not read
 
 # The exceptions that reading a truncated or overwritten file, or a missing one, raises.
 DAMAGE = (ValueError, KeyError, TypeError, AssertionError)
@@ -176,6 +176,27 @@ class Checkpoints:
                 " move this folder away to start again"
             )
         return None
+
+    def replace(self, state: TrainState) -> None:
+        """Writes another state for the step of a checkpoint, which moves to `<workdir>/set_aside`.
+
+        If writing fails, the checkpoint is back in its place.
+
+        Raises:
+            UserError, FloatingPointError: see `save`.
+        """
+        distributed.everywhere(lambda: self._replace(state) if distributed.is_first() else None)
+
+    def _replace(self, state: TrainState) -> None:
+        place = self._directory / str(int(state.step))
+        kept = atomic.set_aside(place, self._directory.parent / SET_ASIDE / place.name)
+        self._manager.reload()
+        try:
+            self._save(state)
+        except BaseException:
+            kept.rename(place)
+            self._manager.reload()
+            raise
 
     def set_aside_after(self, step: int) -> None:
         """Moves the checkpoints after `step` to `<workdir>/set_aside`.

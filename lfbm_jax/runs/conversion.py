@@ -75,10 +75,11 @@ def convert(
     parameters = Parameters(converted.alpha, converted.beta, phi=None)
     parameters = jax.tree.map(lambda array: jnp.asarray(array, float), parameters)
     state = learning.first_state(config, parameters)
-    workdir.claim(folder, config)
-    checkpoints = Checkpoints(folder)
-    checkpoints.save(state._replace(step=jnp.full_like(state.step, converted.epoch)))
-    checkpoints.close()
+    with workdir.lock(folder):
+        workdir.claim(folder, config)
+        checkpoints = Checkpoints(folder)
+        checkpoints.save(state._replace(step=jnp.full_like(state.step, converted.epoch)))
+        checkpoints.close()
     return config
 
 

@@ -48,7 +48,7 @@ def run(
         profile_calls: the number of host calls of training to trace.
 
     Raises:
-        UserError: the config describes no model, its data cannot be prepared or do not do for its
+        UserError: the config describes no model, its data cannot be prepared or do not suit its
             tasks, the folder is the work directory of another config, or another process runs in
             it.
         Interrupted, FloatingPointError: see `train.train`.
@@ -137,6 +137,7 @@ def evaluated(
 
     The arguments and errors are those of `restored`.
     """
+    report.environment()  # as in `run`
     trained = restored(config, folder, step)
     data = _known(config, folder)
     evaluate.check(config, data)

@@ -8,7 +8,7 @@ import ml_collections
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.runs import build, exported, model_card, restore
-from lfbm_jax.runs.recorded import read_run
+from lfbm_jax.runs.recorded import Run, read_run
 from lfbm_jax.runs.workdir import load_config, plain
 from lfbm_jax.trained.api import TrainedModel
 
@@ -47,18 +47,26 @@ def export(workdir: pathlib.Path, folder: pathlib.Path) -> TrainedModel:
         ("config.json", f"{content}\n"),
         ("README.md", model_card.text(run, model, kind)),
     ):
-        atomic.write_text(folder / name, _without_folders_of_masks(text, config))
+        atomic.write_text(folder / name, _without_folders_of_masks(text, run))
     exported.write(folder, model, kind)
     return model
 
 
-def _without_folders_of_masks(text: str, config: ml_collections.ConfigDict) -> str:
+def _without_folders_of_masks(text: str, run: Run) -> str:
     """A text in which the picture of a mask has its name only; it says what was hidden."""
-    for mask in (config.data.mask, config.task.inpaint.mask):
+    masks = {run.config["data"]["mask"], run.config["task"]["inpaint"]["mask"]}
+    masks |= {report["setup"].get("mask", "") for report in run.reports.values()}
+    for mask in masks:
         kind, _, path = mask.partition(":")
         if kind == "png":
-            text = text.replace(path, pathlib.PurePath(path).name)
+            name = pathlib.PurePath(path).name
+            for written in (str, _in_json):
+                text = text.replace(written(path), written(name))
     return text
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
 
 
 def without_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -12,6 +12,7 @@ import numpy as np
 from lfbm_jax.errors import UserError
 from lfbm_jax.files import atomic
 from lfbm_jax.images.cache import Split
+from lfbm_jax.runs import workdir
 
 FILE = "learned_from.json"
 COMPARED = 64  # images, spread over the split
@@ -26,7 +27,8 @@ def remember(train: Split, folder: pathlib.Path) -> None:
     """
     check(train, folder)
     if not (folder / FILE).exists():
-        atomic.write_text(folder / FILE, json.dumps(_known(train)) + "\n")
+        with workdir.blaming(folder):
+            atomic.write_text(folder / FILE, json.dumps(_known(train)) + "\n")
 
 
 def check(train: Split, folder: pathlib.Path) -> None:
@@ -42,6 +44,8 @@ def check(train: Split, folder: pathlib.Path) -> None:
         then = json.loads(path.read_text(encoding="utf-8"))
         same_number = then["num_images"] == now["num_images"]
         same = same_number and np.allclose(then["means"], now["means"], rtol=0, atol=TOLERANCE)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): allow it") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error!r}): restore or remove it") from error
     if not same:

@@ -84,8 +84,7 @@ def _fitted(
         return trained
     trained = fitting.fit(trained, data)
     average = trained.averaged
-    checkpoints.set_aside_after(int(state.step) - 1)  # A checkpoint is never overwritten.
-    checkpoints.save(
+    checkpoints.replace(
         state._replace(
             parameters=trained.parameters, average=average.parameters if average else None
         )

@@ -42,7 +42,7 @@ def lock(workdir: pathlib.Path) -> TextIO:
     Raises:
         UserError: another run is training there, or the work directory cannot be written.
     """
-    with _blaming(workdir):
+    with blaming(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a")
     try:
@@ -60,9 +60,10 @@ def lock(workdir: pathlib.Path) -> TextIO:
 
 
 def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the work directory, or checks that it was made with this config and updates FREE ones.
+    """Makes the work directory, or checks that it was made with this config.
 
-    Whoever calls this holds the `lock`, because a restart of the run reads what is written here.
+    FREE settings may differ, and the new ones are written. Whoever calls this holds the `lock`,
+    because a restart of the run reads what is written here.
 
     Raises:
         UserError: the folder was made with another config (the text names the differing keys), is
@@ -73,7 +74,7 @@ def claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         check(workdir, config)
     elif (workdir / "checkpoints").exists():
         raise UserError(f"--workdir={workdir} has checkpoints but no config.json; choose another")
-    with _blaming(workdir):
+    with blaming(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, json.dumps(plain(config), indent=2) + "\n")
 
@@ -123,7 +124,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _blaming(workdir: pathlib.Path) -> Iterator[None]:
+def blaming(workdir: pathlib.Path) -> Iterator[None]:
     """Turns a full disk, or a folder that cannot be written, into a UserError."""
     try:
         yield

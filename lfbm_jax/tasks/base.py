@@ -43,7 +43,7 @@ class Task(NamedTuple):
         run: (trained, data, config, writer) -> figures by name. It gives the writer pictures and a
             description of its setting.
         check: (config) -> None; raises a UserError if settings are invalid.
-        check_data: (data, config) -> None; raises a UserError if the images do not do.
+        check_data: (data, config) -> None; raises a UserError if the images do not suit it.
         monitor: (trained, data, config) -> figures by name.
         needs_potential: whether it needs a prior whose gradient in z is the slope of its log p(z)
             (`Prior.has_potential`).

@@ -2,7 +2,7 @@
 
 Latent vectors are inferred from images with the settings of training. They are draws from the
 aggregated posterior (1/N) sum_i p(z|x_i), to which maximum likelihood fits the prior. For a prior
-that is fitted after training, p(z|x) is that of the training, with N(0, I) as the prior.
+that is fitted after training, p(z|x) is the posterior of training, with N(0, I) as the prior.
 
 Figures, with log-densities in nats:
     num_images, num_training_images: the numbers of test and training images.

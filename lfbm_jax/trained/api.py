@@ -148,7 +148,7 @@ class TrainedModel:
             batch_size: the number of images per compiled call.
             training_settings: whether to infer as in training instead of as in evaluation. A prior
                 that is fitted after training is then N(0, I) for the chains, as it was in training;
-                log_p_z is that of the fitted prior.
+                log_p_z is that of `log_prior` all the same.
             masks: 1 where a pixel is visible, 0 where it is hidden, [N, H, W, 1]; None if all are
                 visible. Hidden pixels are ignored and do not count in log_p_x_given_z. With masks,
                 evaluation infers by `masked_inference`.

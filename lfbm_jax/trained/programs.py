@@ -134,7 +134,7 @@ class Programs:
         return self.on_devices(interpolate)
 
     def _inference(self, inference: Any, undo_the_fit: bool = False) -> Any:
-        """Infers z, under the prior of before its fit or under the model's own.
+        """Infers z, under the prior as it was before its fit or under the model's own.
 
         log_p_z is the model's own in either case.
         """

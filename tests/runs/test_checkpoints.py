@@ -194,6 +194,25 @@ def test_damaged_checkpoints_are_moved_and_kept(run, state, capsys):
     assert restore(run, state)[1] == [1, 2]
 
 
+def test_a_checkpoint_is_replaced_or_stays(run, state):
+    """By a state of the same step; what it was is kept, and back in its place after a failure."""
+    before = contents(run / "checkpoints" / "2")
+    second = state._replace(step=np.int32(2))
+    parameters = state.parameters
+    not_finite = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), parameters.beta)
+    checkpoints = Checkpoints(run)
+    with pytest.raises(FloatingPointError):
+        checkpoints.replace(second._replace(parameters=parameters._replace(beta=not_finite)))
+    assert contents(run / "checkpoints" / "2") == before and checkpoints.steps() == [1, 2]
+    other = parameters._replace(beta=jax.tree.map(lambda leaf: leaf + 1, parameters.beta))
+    checkpoints.replace(second._replace(parameters=other))
+    checkpoints.close()
+    restored, steps = restore(run, state)
+    assert steps == [1, 2]
+    jax.tree.map(np.testing.assert_array_equal, restored.parameters.beta, other.beta)
+    assert contents(run / "set_aside" / "2") == before
+
+
 def test_a_damaged_checkpoint_that_was_asked_for_is_named(run, state):
     shutil.rmtree(run / "checkpoints" / "1" / "state")
     with pytest.raises(UserError, match=r"checkpoint 1 is damaged .*choose another --step"):

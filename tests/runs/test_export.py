@@ -40,7 +40,7 @@ def make_run(folder, variants="smoke", ema_decay=0.0, fitted=True):
     config.train.ema_decay = ema_decay
     config.data.update({"dir": "/home/me/images", "cache_dir": "/home/me/cache"})
     config.metrics.inception_weights = "/home/me/weights.pth"
-    config.task.inpaint.mask = "png:/home/me/masks/half.png"
+    config.task.inpaint.mask = "png:/home/me/mäsks/half.png"
     model = build.model(config.lock())
     workdir.claim(folder, config)
     state = learning.first_state(config, made_up(model.init, seed=1))
@@ -57,7 +57,7 @@ def make_run(folder, variants="smoke", ema_decay=0.0, fitted=True):
 
 def report(folder, config, averaged=False, step=7, **figures):
     writer = ReportWriter(folder, "reconstruct", step, config, averaged)
-    writer.describe(split="test", range="[-1, 1]")
+    writer.describe(split="test", range="[-1, 1]", mask="png:/home/me/other.png")
     writer.write(figures)
 
 
