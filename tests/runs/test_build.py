@@ -227,7 +227,7 @@ def test_evaluation_by_a_method_that_nothing_teaches_is_refused(section):
 
 def test_persistent_chains_do_not_go_with_a_prior_that_is_fitted_to_new_ones():
     build.model(experiment("digits", "abp_then_flow"))
-    said = r"^inference\.name='persistent': prior\.name='fitted_glow' is fitted to z of newly started"
+    said = r"^inference\.name='persistent': prior\.name='fitted_glow' is fitted to z"
     with pytest.raises(UserError, match=said):
         build.model(experiment("digits", "abp_then_flow,persistent"))
 
