@@ -1,5 +1,6 @@
 """Converts between stored images (uint8) and images as the model sees them (x in [-1, 1])."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,3 +28,8 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
 def occlude(x: Array, mask: Array | None) -> Array:
     """Sets the invisible pixels of x in [-1, 1] to grey (0), so that nothing can use them."""
     return x if mask is None else x * mask
+
+
+def flip(key: jax.Array, x: jax.Array) -> jax.Array:
+    """The image [H, W, C] or, with probability 1/2, its mirror image."""
+    return jnp.where(jax.random.bernoulli(key), x, x[:, ::-1])

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from lfbm_jax.devices import host_memory, sharding
-from lfbm_jax.images.pixels import occlude, to_unit_range
+from lfbm_jax.images.pixels import flip, occlude, to_unit_range
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.layers import precision
 from lfbm_jax.learning import averages, chains, optimizers
@@ -179,7 +179,7 @@ def _gradients(
             x, mask = to_unit_range(example.image), example.mask
             if config.data.horizontal_flip:
                 key = key_for(config.seed, Purpose.FLIP, step, example.index)
-                x, mask = jax.tree.map(functools.partial(_flip, key), (x, mask))
+                x, mask = jax.tree.map(functools.partial(flip, key), (x, mask))
             example = example._replace(image=occlude(x, mask), mask=mask)
             return update.loss(model, prepared, keys, example)
 
@@ -253,8 +253,3 @@ def _microbatches(batch: Example, size: int) -> Example:
 
     weight = jnp.pad(batch.weight, (0, fill)).reshape(count, -1)
     return jax.tree.map(split, batch)._replace(weight=weight)
-
-
-def _flip(key: jax.Array, x: jax.Array) -> jax.Array:
-    """The image [H, W, C] or, with probability 1/2, its mirror image."""
-    return jnp.where(jax.random.bernoulli(key), x, x[:, ::-1])

@@ -188,13 +188,13 @@ class Checkpoints:
         distributed.everywhere(lambda: self._replace(state) if distributed.is_first() else None)
 
     def _replace(self, state: TrainState) -> None:
-        place = self._directory / str(int(state.step))
-        kept = atomic.set_aside(place, self._directory.parent / SET_ASIDE / place.name)
+        step = int(state.step)
+        kept = self._set_aside(step)
         self._manager.reload()
         try:
             self._save(state)
         except BaseException:
-            kept.rename(place)
+            kept.rename(self._directory / str(step))
             self._manager.reload()
             raise
 
@@ -209,11 +209,14 @@ class Checkpoints:
     def _set_aside_after(self, step: int) -> None:
         later = [number for number in self.steps() if number > step]
         for number in later:
-            place = self._directory.parent / SET_ASIDE / str(number)
-            place = atomic.set_aside(self._directory / str(number), place)
-            print(f"checkpoint {number} is kept in {place}", flush=True)
+            print(f"checkpoint {number} is kept in {self._set_aside(number)}", flush=True)
         if later:
             self._manager.reload()
+
+    def _set_aside(self, step: int) -> pathlib.Path:
+        """Moves a checkpoint and returns its place; the manager has to reload afterwards."""
+        place = self._directory.parent / SET_ASIDE / str(step)
+        return atomic.set_aside(self._directory / str(step), place)
 
     def close(self) -> None:
         if self._manager:

@@ -30,7 +30,7 @@ from lfbm_jax.runs import (
     restore,
     train,
     workdir,
-)  # fmt: skip
+)
 from lfbm_jax.trained.api import TrainedModel
 
 REPEATS = 5  # calls that are timed

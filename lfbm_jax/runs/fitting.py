@@ -8,6 +8,7 @@ import numpy as np
 from lfbm_jax.files import terminal
 from lfbm_jax.images import masks
 from lfbm_jax.images.cache import Cache
+from lfbm_jax.images.pixels import flip
 from lfbm_jax.keys import Purpose, key_for
 from lfbm_jax.model import Parameters
 from lfbm_jax.trained.api import TrainedModel
@@ -68,8 +69,8 @@ def _as_in_training(
     if not config.data.horizontal_flip:
         return images, visible
 
-    def one(row):
-        return jax.random.bernoulli(key_for(config.seed, Purpose.FLIP, trained.step + epoch, row))
+    def one(row, example):
+        key = key_for(config.seed, Purpose.FLIP, trained.step + epoch, row)
+        return jax.tree.map(functools.partial(flip, key), example)
 
-    kept = np.asarray(jax.vmap(one)(rows))[:, None, None, None]
-    return jax.tree.map(lambda a: np.where(kept, a, a[:, :, ::-1]), (images, visible))
+    return jax.device_get(jax.vmap(one)(rows, (images, visible)))

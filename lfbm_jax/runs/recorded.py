@@ -120,8 +120,7 @@ def with_times(run: Run) -> Run:
     settings = report.get("measured_with", {}).get("task", run.config["task"])
     synthesised = settings["generate"]["batch_size"]
     milliseconds = report.get("figures", {}).get("time/milliseconds_per_batch")
-    done = finished(run.folder)
-    if milliseconds is None and done is not None:
+    if milliseconds is None and (done := finished(run.folder)):
         milliseconds = done[1].get("time/milliseconds_to_sample")
         synthesised = batch
     minutes = minutes_per_epoch(run.folder, batch)

@@ -80,16 +80,18 @@ def _fitted(
     trained: TrainedModel, state: learning.TrainState, data: Cache, checkpoints: Checkpoints
 ) -> TrainedModel:
     """The model with a fitted prior, which its checkpoint lacks if the run was to be longer."""
-    if trained.prior_is_fitted:
-        return trained
-    trained = fitting.fit(trained, data)
+    fitted = fitting.fitted(trained, data)
+    if fitted is not trained:
+        checkpoints.replace(_holding(fitted, state))
+    return fitted
+
+
+def _holding(trained: TrainedModel, state: learning.TrainState) -> learning.TrainState:
+    """The state with the parameters and the average of a model."""
     average = trained.averaged
-    checkpoints.replace(
-        state._replace(
-            parameters=trained.parameters, average=average.parameters if average else None
-        )
+    return state._replace(
+        parameters=trained.parameters, average=average.parameters if average else None
     )
-    return trained
 
 
 def _unfitted(state: learning.TrainState, model: Model) -> learning.TrainState:
@@ -216,11 +218,7 @@ class _Run:
 
     def _fit_prior(self) -> None:
         with self._timer.paused():
-            fitted = fitting.fit(self._present(), self._data)
-            average = fitted.averaged
-            self._state = self._state._replace(
-                parameters=fitted.parameters, average=average.parameters if average else None
-            )
+            self._state = _holding(fitting.fit(self._present(), self._data), self._state)
 
     def _collect_metrics(self) -> None:
         figures = {f"train/{name}": float(values[-1]) for name, values in self._metrics.items()}
