@@ -20,7 +20,9 @@ class Inference(base.Inference):
     """Draws z from q_phi(z|x) = N(mu_phi(x), diag(sigma_phi(x)^2)) by reparameterisation.
 
     The last layer of Table 8 has d channels, too few for both a mean and a deviation. Here two such
-    layers, of d channels each, compute mu and log sigma.
+    layers, of d channels each, compute mu and h, and sigma is softplus(h) = log(1 + e^h). It grows
+    like h and not like e^h: with sigma = e^h, one image of an early step can have a deviation of
+    1e8, from which training does not recover.
 
     Attributes:
         image_shape: (height, width, channels).
@@ -56,14 +58,14 @@ class Inference(base.Inference):
         Diagnostics: ‖z‖, log q(z|x) (Eq. 24) and the mean of sigma.
         """
         del log_joint, start
-        mean, log_deviation = self.moments(phi, example.image)
-        return self._draw(key, mean, log_deviation)
+        mean, deviation = self.moments(phi, example.image)
+        return self._draw(key, mean, deviation)
 
     def moments(self, phi: dict, image: Array) -> tuple[jax.Array, jax.Array]:
-        """Returns mu_phi(x) and log sigma_phi(x), [d] each, of an image x in [-1, 1], [H, W, C]."""
+        """Returns mu_phi(x) and sigma_phi(x), [d] each, of an image x in [-1, 1], [H, W, C]."""
         moments: Any = self._network().apply({"params": phi["encoder"]}, image)
-        mean, log_deviation = jnp.split(moments, 2)
-        return mean, log_deviation
+        mean, raw_deviation = jnp.split(moments, 2)
+        return mean, jax.nn.softplus(raw_deviation)
 
     @property
     def is_deterministic_network(self) -> bool:
@@ -79,14 +81,13 @@ class Inference(base.Inference):
         """Narrows the layers."""
         return settings | {"layers": convolutions.narrowed(settings["layers"])}
 
-    def _draw(self, key: jax.Array, mean: jax.Array, log_deviation: jax.Array) -> Posterior:
+    def _draw(self, key: jax.Array, mean: jax.Array, deviation: jax.Array) -> Posterior:
         """Draws from the Gaussian; returns z with its log-density and the scalars to log."""
-        deviation = jnp.exp(log_deviation)
         noise = jnp.zeros_like(mean)
         if self.noise:
             noise = jax.random.normal(key, mean.shape, mean.dtype)
         z = mean + deviation * noise
-        log_q = jnp.sum(jax.scipy.stats.norm.logpdf(noise) - log_deviation)
+        log_q = jnp.sum(jax.scipy.stats.norm.logpdf(noise) - jnp.log(deviation))
         info = {
             "norm_z": jnp.linalg.norm(z),
             "log_q": log_q,

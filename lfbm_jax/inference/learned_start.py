@@ -74,8 +74,8 @@ class Inference(langevin.Inference):
         mean of sigma_phi(x), and the distance from z_0 to z_K.
         """
         start_key, chain_key = jax.random.split(key)
-        mean, log_deviation = self._encoder().moments(phi, example.image)
-        deviation = jnp.sqrt(jnp.exp(2 * log_deviation) + VARIANCE_FLOOR)
+        mean, deviation = self._encoder().moments(phi, example.image)
+        deviation = jnp.sqrt(jnp.square(deviation) + VARIANCE_FLOOR)
         if start is None:
             noise = jax.random.normal(start_key, mean.shape, mean.dtype) if self.noise else 0.0
             start = jax.lax.stop_gradient(mean + deviation * noise)

@@ -65,15 +65,15 @@ def test_elbo_is_the_evidence_less_the_divergence_and_never_above_it():
     """KL(q(z|x) || p(z|x)) of two Gaussians, in closed form."""
     point = parameters(RANDOM.normal(size=(16, D)))
     found = elbos(point)
-    mean, log_deviation = map(np.asarray, ENCODER.moments(point.phi, X))
+    mean, deviation = map(np.asarray, ENCODER.moments(point.phi, X))
     exact_mean, precision = posterior(point.beta, SIGMA, X)
     gap = mean - exact_mean
     divergence = 0.5 * (
-        np.sum(np.diag(precision) * np.exp(2 * log_deviation))
+        np.sum(np.diag(precision) * deviation**2)
         + gap @ precision @ gap
         - D
         - np.linalg.slogdet(precision)[1]
-        - 2 * np.sum(log_deviation)
+        - 2 * np.sum(np.log(deviation))
     )
     error = 4.5 * found.std() / np.sqrt(len(found))
     expected = log_evidence(point.beta) - divergence
@@ -87,7 +87,8 @@ def test_elbo_of_the_exact_posterior_is_the_evidence_at_every_draw():
     columns = np.linalg.qr(RANDOM.normal(size=(16, D)))[0] * [0.5, 1.0, 2.0]
     point = parameters(columns)
     mean, precision = posterior(point.beta, SIGMA, X)
-    moments = np.concatenate([mean, -0.5 * np.log(np.diag(precision))])
+    raw_deviation = np.log(np.expm1(np.diag(precision) ** -0.5))  # the inverse of softplus
+    moments = np.concatenate([mean, raw_deviation])
     heads = point.phi["encoder"]["Dense_0"]
     heads |= {"kernel": jnp.zeros_like(heads["kernel"]), "bias": jnp.asarray(moments)}
     found = elbos(point, 50)
@@ -96,13 +97,28 @@ def test_elbo_of_the_exact_posterior_is_the_evidence_at_every_draw():
 
 def test_draws_have_the_density_that_is_returned():
     point = parameters(RANDOM.normal(size=(16, D)))
-    mean, log_deviation = ENCODER.moments(point.phi, X)
+    mean, deviation = ENCODER.moments(point.phi, X)
     example = Example(jnp.asarray(X), 0, 1.0)
     found = jax.jit(ENCODER.infer, static_argnums=3)(point.phi, jax.random.key(3), example, None)
-    expected = scipy.stats.norm.logpdf(found.z, mean, np.exp(log_deviation)).sum()
+    expected = scipy.stats.norm.logpdf(found.z, mean, deviation).sum()
     np.testing.assert_allclose(found.log_q, expected, rtol=1e-12)
     quiet = dataclasses.replace(ENCODER, noise=False)
     assert_close(quiet.infer(point.phi, jax.random.key(3), example, None).z, mean, roundings=10)
+
+
+def test_an_outlying_image_has_no_runaway_deviation():
+    """The deviation grows no faster than the network's output, so draws and log q stay moderate."""
+    outputs = jnp.array([-30.0, 0.0, 100.0])
+    phi = parameters(RANDOM.normal(size=(16, D))).phi
+    heads = phi["encoder"]["Dense_0"]
+    heads["kernel"] = jnp.zeros_like(heads["kernel"])
+    heads["bias"] = jnp.concatenate([jnp.zeros(D), outputs])
+    _, deviation = ENCODER.moments(phi, X)
+    np.testing.assert_allclose(deviation, np.log1p(np.exp(outputs)), rtol=1e-12)
+    example = Example(jnp.asarray(X), 0, 1.0)
+    key = jax.random.key(0)
+    slope = jax.jit(jax.grad(lambda phi: ENCODER.infer(phi, key, example, None).log_q))(phi)
+    assert max(jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(slope)) < 2
 
 
 def test_gradient_in_phi_is_that_of_the_reparameterised_objective():

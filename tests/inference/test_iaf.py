@@ -67,10 +67,10 @@ def test_log_q_is_the_density_by_change_of_variables(phi):
     def infer(key):
         return IAF.infer(phi, key, EXAMPLE, None)
 
-    mean, log_deviation = IAF.moments(phi, X)
+    mean, deviation = IAF.moments(phi, X)
 
     def flow(noise):
-        z = mean + jnp.exp(log_deviation) * noise
+        z = mean + deviation * noise
         for i in range(IAF.flow_steps):
             z = IAF.step(jax.tree.map(lambda leaf, i=i: leaf[i], phi["flow"]), z)[0]
         return z
