@@ -62,10 +62,11 @@ class Prior(base.Prior):
         return jnp.sum(jax.scipy.stats.norm.logpdf(z))
 
     def sample(self, prepared: dict, key: jax.Array) -> jax.Array:
-        """u ~ N(0, I), then z ~ N(m(u), gamma^2 I), [d]."""
+        """u ~ N(0, I), then z ~ N(m(u), gamma^2 I), [d]; N(0, I) until it is fitted."""
         u, noise = jax.random.normal(key, (2, self.latent_dim))
         mean = self._decoder().apply(prepared["decoder"], u)
-        return mean + jnp.exp(prepared["log_gamma"]) * noise
+        second_stage = mean + jnp.exp(prepared["log_gamma"]) * noise
+        return jnp.where(prepared["fitted"] > 0, second_stage, noise)
 
     def fit(self, alpha: dict, draw: Callable[[int], np.ndarray], seed: int) -> dict:
         """Trains the second stage from scratch, on a new draw of z in every epoch."""

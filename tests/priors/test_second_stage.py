@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import scipy.stats
 
 from lfbm_jax.metrics.two_samples import squared_mmd
 from lfbm_jax.priors import second_stage
@@ -31,6 +32,7 @@ def test_second_stage_learns_the_latents_it_is_fitted_to():
     keys = jax.random.split(jax.random.key(1), 1000)
     sample = jax.jit(jax.vmap(prior.sample, (None, 0)))
     before, after = (np.asarray(sample(a, keys), float) for a in (alpha, fitted))
+    assert scipy.stats.kstest(before.ravel(), "norm").pvalue > 1e-3
     assert squared_mmd(after, z[:1000]) < 5e-3 < 5e-2 < squared_mmd(before, z[:1000])
 
 
