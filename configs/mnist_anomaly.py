@@ -32,12 +32,12 @@ def get_config(variants=""):
     config = configuration.base()
     config.data.update({"source": "idx", "name": "mnist", "image_size": 28, "channels": 1})
     config.data.pooled_train_share = paper.POOLED_TRAIN_SHARE
-    config.model.update({"latent_dim": 16, "sigma": 0.5})
+    config.model.update({"latent_dim": 16, "sigma": 1.0})
     config.prior.hidden_width = 128
     # Fully connected: the cheapest network on a CPU that reconstructs digits well.
     config.generator.layers = ((512, 1, 1, 0), (512, 1, 1, 0), (1, 28, 1, 0))
-    config.inference.update({"num_steps": 20, "step_size": 0.3})
-    config.eval_inference.update({"num_steps": 200, "step_size": 0.3})
+    config.inference.update({"num_steps": 20, "step_size": 0.6})
+    config.eval_inference.update({"num_steps": 200, "step_size": 0.6})
     config.optimizer.generator.update({"learning_rate": 1e-3, "decay_per_epoch": 0.9})
     config.optimizer.prior.update({"learning_rate": 2e-3, "decay_per_epoch": 0.9})
     config.train.update(
