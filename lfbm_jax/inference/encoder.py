@@ -15,6 +15,10 @@ from lfbm_jax.layers import convolutions
 from lfbm_jax.model import Array, Example
 
 
+# Far below it, e^h leaves the range of float32, and log sigma would not be finite.
+LEAST_RAW_DEVIATION = -30.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Inference(base.Inference):
     """Draws z from q_phi(z|x) = N(mu_phi(x), diag(sigma_phi(x)^2)) by reparameterisation.
@@ -65,7 +69,7 @@ class Inference(base.Inference):
         """Returns mu_phi(x) and sigma_phi(x), [d] each, of an image x in [-1, 1], [H, W, C]."""
         moments: Any = self._network().apply({"params": phi["encoder"]}, image)
         mean, raw_deviation = jnp.split(moments, 2)
-        return mean, jax.nn.softplus(raw_deviation)
+        return mean, jax.nn.softplus(jnp.maximum(raw_deviation, LEAST_RAW_DEVIATION))
 
     @property
     def is_deterministic_network(self) -> bool:

@@ -121,6 +121,20 @@ def test_an_outlying_image_has_no_runaway_deviation():
     assert max(jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(slope)) < 2
 
 
+def test_a_vanishing_deviation_leaves_float32_finite():
+    with jax.enable_x64(False):
+        phi = ENCODER.init(jax.random.key(0))
+        phi["encoder"]["Dense_0"]["bias"] = jnp.full(2 * D, -110.0)
+        example = Example(jnp.zeros(SHAPE), 0, 1.0)
+
+        def log_q(phi):
+            return ENCODER.infer(phi, jax.random.key(0), example, None).log_q
+
+        value, slope = jax.jit(jax.value_and_grad(log_q))(phi)
+        assert value.dtype == jnp.float32
+        assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((value, slope)))
+
+
 def test_gradient_in_phi_is_that_of_the_reparameterised_objective():
     """Without the gradient of the frozen density: a central difference at fixed noise."""
     point = parameters(RANDOM.normal(size=(16, D)))
