@@ -14,7 +14,7 @@ from lfbm_jax.inference.base import LogJoint, Posterior
 from lfbm_jax.layers import convolutions
 from lfbm_jax.model import Array, Example
 
-# Far below it, e^h leaves the range of float32, and log sigma would not be finite.
+# The least h: where e^h leaves the range of float32, log sigma would not be finite.
 LEAST_RAW_DEVIATION = -30.0
 
 
